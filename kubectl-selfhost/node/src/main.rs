@@ -1,0 +1,2 @@
+//! The node part.
+fn main() {}
