@@ -1,1 +1,11 @@
-//! Core.
+//! Facts and rules of a self-hosted control plane that the plugin, the node part, the admission policy and the
+//! tests share.
+//!
+//! Invariant: no IO, no clock, no randomness, no environment. Whatever depends on those is passed in, so that the
+//! same code gives the same answer in the plugin, in the webhook and inside Wasm.
+
+pub mod component;
+pub mod finding;
+pub mod flags;
+pub mod labels;
+pub mod version;
