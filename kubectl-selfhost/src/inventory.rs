@@ -3,7 +3,7 @@
 //! Invariant: an inventory is data. It is incomplete and stale by nature; what could not be read is a finding or an
 //! `Unknown` in it, never a missing value that reads as fine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -32,14 +32,77 @@ pub struct Inventory {
     pub bridges: Vec<Pod>,
     /// The etcd Pods, by node.
     pub etcd: BTreeMap<String, Pod>,
-    /// kubeadm's ClusterConfiguration, as text, from ConfigMap `kubeadm-config`.
+    /// kubeadm's `ClusterConfiguration`, as text, from ConfigMap `kubeadm-config`.
     pub kubeadm: Option<String>,
     /// The operation that is open: running, or interrupted.
     pub operation: Option<OpenOperation>,
-    /// The `kubernetes` Service's ClusterIP.
+    /// The `kubernetes` Service's `ClusterIP`.
     pub service_ip: Option<IpAddr>,
+    /// The static Pods that would bring the control plane back after a reboot, by node.
+    pub standbys: BTreeMap<String, Pod>,
+    /// When certificates expire, as far as the API or a handshake shows it.
+    pub certificates: Vec<Certificate>,
+    /// What could not be read, in whole. What it would have told is unknown, not absent.
+    pub unread: BTreeSet<Part>,
     /// What could not be read, or is wrong.
     pub findings: Vec<Finding>,
+}
+
+/// A part of the cluster that is read with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// What the API server says of itself.
+    Version,
+    /// The nodes.
+    Nodes,
+    /// The Pods in `kube-system`.
+    Pods,
+    /// The DaemonSets in `kube-system`.
+    DaemonSets,
+    /// The Lease of the open operation.
+    Lease,
+    /// The ConfigMap of the open operation.
+    Operation,
+    /// kubeadm's ConfigMap.
+    Kubeadm,
+    /// The `kubernetes` Service.
+    Service,
+}
+
+/// A certificate and the end of its validity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Whose it is: of a component's Pods everywhere, of one node's, or of the server that answered.
+    pub component: Component,
+    /// The node, where it is one node's; `None` for all.
+    pub node: Option<String>,
+    /// What it is and where it was seen: `tls.crt of secret kube-system/apiserver`, `served at 10.0.0.1:6443`.
+    pub what: String,
+    /// The end of its validity.
+    pub not_after: Timestamp,
+}
+
+impl Inventory {
+    /// An inventory in which nothing was seen.
+    pub const fn empty(taken_at: Timestamp) -> Self {
+        Self {
+            taken_at,
+            server_version: None,
+            control_plane: BTreeMap::new(),
+            kubelets: BTreeMap::new(),
+            instances: Vec::new(),
+            daemonsets: BTreeMap::new(),
+            bridges: Vec::new(),
+            etcd: BTreeMap::new(),
+            kubeadm: None,
+            operation: None,
+            service_ip: None,
+            standbys: BTreeMap::new(),
+            certificates: Vec::new(),
+            unread: BTreeSet::new(),
+            findings: Vec::new(),
+        }
+    }
 }
 
 /// One Pod of a component on a node.
@@ -62,6 +125,8 @@ pub struct OpenOperation {
     pub holder: String,
     /// What it is: `pivot`, `upgrade to v1.37.2`.
     pub what: String,
+    /// The command line that began it, and that goes on with it: `kubectl selfhost upgrade v1.37.2`.
+    pub command: Option<String>,
     /// The step that it was last known to be at.
     pub step: Option<String>,
     /// When it began.

@@ -61,6 +61,7 @@ pub fn read(lease: Option<&Lease>, journal: Option<&ConfigMap>, now: Timestamp) 
     Some(OpenOperation {
         holder: if holder.is_empty() { value("holder").unwrap_or_default() } else { holder },
         what: value("what").unwrap_or_else(|| "unknown".to_owned()),
+        command: value("command"),
         step: value("step"),
         since: value("since").and_then(|since| since.parse().ok()),
         renewed,
@@ -163,6 +164,7 @@ async fn write_journal(client: &Client, goal: &Goal, holder: &str) -> Result<(),
         metadata: ObjectMeta { name: Some(labels::OPERATION.to_owned()), ..ObjectMeta::default() },
         data: Some(BTreeMap::from([
             ("what".to_owned(), goal.to_string()),
+            ("command".to_owned(), format!("kubectl selfhost {goal}")),
             ("holder".to_owned(), holder.to_owned()),
             ("since".to_owned(), since.unwrap_or_else(|| Timestamp::now().to_string())),
         ])),
