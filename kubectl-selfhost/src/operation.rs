@@ -19,7 +19,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiError};
-use crate::inventory::OpenOperation;
+use crate::inventory::operation::read;
 use crate::plan::{Goal, Step};
 
 /// For how long the Lease holds without being renewed.
@@ -42,31 +42,6 @@ pub enum LockError {
     /// The API server refused.
     #[error(transparent)]
     Api(#[from] ApiError),
-}
-
-/// What the two objects tell.
-pub fn read(lease: Option<&Lease>, journal: Option<&ConfigMap>, now: Timestamp) -> Option<OpenOperation> {
-    let spec = lease.and_then(|lease| lease.spec.as_ref());
-    let holder = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
-    let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
-    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
-    let running = !holder.is_empty()
-        && renewed.is_some_and(|renewed| now.duration_since(renewed).as_secs() <= i64::from(seconds));
-    let data = journal.and_then(|journal| journal.data.clone());
-    if data.is_none() && !running {
-        return None;
-    }
-    let data = data.unwrap_or_default();
-    let value = |key: &str| data.get(key).cloned();
-    Some(OpenOperation {
-        holder: if holder.is_empty() { value("holder").unwrap_or_default() } else { holder },
-        what: value("what").unwrap_or_else(|| "unknown".to_owned()),
-        command: value("command"),
-        step: value("step"),
-        since: value("since").and_then(|since| since.parse().ok()),
-        renewed,
-        running,
-    })
 }
 
 /// The operation that this process holds.
@@ -164,7 +139,6 @@ async fn write_journal(client: &Client, goal: &Goal, holder: &str) -> Result<(),
         metadata: ObjectMeta { name: Some(labels::OPERATION.to_owned()), ..ObjectMeta::default() },
         data: Some(BTreeMap::from([
             ("what".to_owned(), goal.to_string()),
-            ("command".to_owned(), format!("kubectl selfhost {goal}")),
             ("holder".to_owned(), holder.to_owned()),
             ("since".to_owned(), since.unwrap_or_else(|| Timestamp::now().to_string())),
         ])),
@@ -210,46 +184,5 @@ async fn renew(leases: Api<Lease>, holder: String, lost: Arc<AtomicBool>) {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
             let _ = api::replace(&leases, &lease).await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lease(holder: &str, renewed: &str) -> Lease {
-        Lease {
-            spec: Some(LeaseSpec {
-                holder_identity: Some(holder.to_owned()),
-                lease_duration_seconds: Some(15),
-                renew_time: Some(MicroTime(renewed.parse().unwrap())),
-                ..LeaseSpec::default()
-            }),
-            ..Lease::default()
-        }
-    }
-
-    #[test]
-    fn tells_running_from_interrupted() {
-        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
-        let journal = ConfigMap {
-            data: Some(BTreeMap::from([
-                ("what".into(), "upgrade v1.37.2".into()),
-                ("holder".into(), "ann@desk".into()),
-                ("since".into(), "2026-01-01T00:00:00Z".into()),
-            ])),
-            ..ConfigMap::default()
-        };
-        let fresh = lease("ann@desk", "2026-01-01T00:00:50Z");
-        let stale = lease("ann@desk", "2026-01-01T00:00:10Z");
-        let running = |lease, journal| read(lease, journal, now).map(|open| open.running);
-        assert_eq!(running(None, None), None);
-        assert_eq!(running(Some(&stale), None), None);
-        assert_eq!(running(Some(&fresh), None), Some(true));
-        assert_eq!(running(Some(&fresh), Some(&journal)), Some(true));
-        assert_eq!(running(Some(&stale), Some(&journal)), Some(false));
-        assert_eq!(running(None, Some(&journal)), Some(false));
-        let open = read(None, Some(&journal), now).unwrap();
-        assert_eq!((open.what.as_str(), open.holder.as_str()), ("upgrade v1.37.2", "ann@desk"));
     }
 }
