@@ -4,6 +4,8 @@
 //! Invariant: the ConfigMap exists exactly as long as the cluster is, or may be, between two states. A Lease that is
 //! no longer renewed means that the operation was interrupted, and whoever repeats its command takes it over.
 
+pub mod holder;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,8 +21,10 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiError};
+use crate::inventory::OpenOperation;
 use crate::inventory::operation::read;
 use crate::plan::{Goal, Step};
+use holder::Holder;
 
 /// For how long the Lease holds without being renewed.
 const LEASE: Duration = Duration::from_secs(15);
@@ -47,7 +51,7 @@ pub enum LockError {
 /// The operation that this process holds.
 pub struct Operation {
     client: Client,
-    holder: String,
+    holder: Holder,
     lost: Arc<AtomicBool>,
     renewal: JoinHandle<()>,
 }
@@ -60,13 +64,13 @@ impl Operation {
     pub async fn begin(
         client: &Client,
         goal: &Goal,
-        holder: &str,
         waiting: impl Fn(&str),
     ) -> Result<Self, LockError> {
+        let holder = Holder::new();
         let leases: Api<Lease> = Api::namespaced(client.clone(), labels::NAMESPACE);
         let mut told = false;
         let deadline = std::time::Instant::now() + LEASE + RENEW;
-        while !try_acquire(&leases, holder).await? {
+        while !try_acquire(&leases, holder.name()).await? {
             let journal = api::get(&config_maps(client), labels::OPERATION).await?;
             let lease = api::get(&leases, labels::OPERATION).await?;
             let open = read(lease.as_ref(), journal.as_ref(), Timestamp::now());
@@ -80,10 +84,10 @@ impl Operation {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        write_journal(client, goal, holder).await?;
+        write_journal(client, goal, holder.name()).await?;
         let lost = Arc::new(AtomicBool::new(false));
-        let renewal = tokio::spawn(renew(leases, holder.to_owned(), Arc::clone(&lost)));
-        Ok(Self { client: client.clone(), holder: holder.to_owned(), lost, renewal })
+        let renewal = tokio::spawn(renew(leases, holder.name().to_owned(), Arc::clone(&lost)));
+        Ok(Self { client: client.clone(), holder, lost, renewal })
     }
 
     /// Whether somebody else took the lock over: nothing more may be written then.
@@ -111,7 +115,7 @@ impl Operation {
         self.renewal.abort();
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), labels::NAMESPACE);
         if let Some(lease) = api::get(&leases, labels::OPERATION).await?
-            && lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.holder)
+            && lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(self.holder.name())
         {
             api::delete(&leases, &lease).await?;
         }
@@ -162,11 +166,16 @@ async fn try_acquire(leases: &Api<Lease>, holder: &str) -> Result<bool, ApiError
             let metadata = ObjectMeta { name: Some(labels::OPERATION.to_owned()), ..ObjectMeta::default() };
             api::create(leases, &Lease { metadata, spec: Some(spec) }).await?
         }
-        Some(lease) if read(Some(&lease), None, now).is_some_and(|open| open.holder != holder) => None,
+        Some(lease) if read(Some(&lease), None, now).is_some_and(|open| held(&open, holder)) => None,
         // Its resource version makes sure that only one of two wins.
         Some(lease) => api::replace(leases, &Lease { spec: Some(spec), ..lease }).await?,
     };
     Ok(written.is_some())
+}
+
+/// Whether somebody else still has the Lease.
+fn held(open: &OpenOperation, by: &str) -> bool {
+    open.holder != by && !holder::is_dead(&open.holder)
 }
 
 /// Renews the Lease until it is aborted, or until somebody else has it.

@@ -162,7 +162,7 @@ impl<'a> Operator<'a> {
     ) -> Result<Exit, Failure> {
         let client = self.connection.client();
         progress.begin("taking the lock");
-        let operation = Operation::begin(client, &plan.goal, &holder(), |by| {
+        let operation = Operation::begin(client, &plan.goal, |by| {
             progress.note(&format!("waiting for {by} to let go of the lock, or to be found dead"));
         })
         .await?;
@@ -294,14 +294,6 @@ fn done(plan: &Plan, took: Duration) -> String {
         crate::plan::Goal::Upgrade(target) => format!("The control plane runs {target}"),
     };
     format!("{what}, after {:.0} s.\nNext: kubectl selfhost status", took.as_secs_f64())
-}
-
-/// Who operates: shown to whoever finds the lock taken.
-fn holder() -> String {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = variable("USER").or_else(|| variable("USERNAME")).unwrap_or_else(|| "somebody".to_owned());
-    let host = variable("HOSTNAME").or_else(|| variable("COMPUTERNAME")).unwrap_or_else(|| "somewhere".to_owned());
-    format!("{user}@{host} (process {})", std::process::id())
 }
 
 /// The node image by its digest, if some node holds it under the name that was given.
