@@ -84,10 +84,13 @@ fn the_one_source_is_diverted_and_answered() -> Result<()> {
     for other in ["10.0.0.2:40002", "10.0.0.1:40001"] {
         ensure!(from(other).is_err(), "{other} is not diverted");
     }
+    let mut words = String::new();
+    TcpStream::connect(loopback(6444))?.read_to_string(&mut words)?;
     ensure!(
-        task.is_running()?,
-        "others' connections to the port itself do not end the task"
+        words.is_empty(),
+        "a stranger at the port itself gets no token: {words:?}"
     );
+    ensure!(task.is_running()?, "and does not end the task");
     let mut prober = from(PROBER)?;
     prober.write_all(b"something unread")?;
     let mut token = String::new();
