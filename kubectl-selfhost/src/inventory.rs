@@ -3,7 +3,14 @@
 //! Invariant: an inventory is data. It is incomplete and stale by nature; what could not be read is a finding or an
 //! `Unknown` in it, never a missing value that reads as fine.
 
+pub mod certificates;
+pub mod credentials;
+pub mod observe;
+pub mod operation;
+pub mod recognize;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -11,6 +18,7 @@ use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use selfhost_core::component::{Component, Hosting};
 use selfhost_core::finding::Finding;
+use selfhost_core::labels;
 use selfhost_core::version::KubeVersion;
 
 /// What was observed of a control plane.
@@ -69,15 +77,33 @@ pub enum Part {
     Service,
 }
 
+/// Where a certificate was seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the Secret of this name in `kube-system`; of several certificates there, the one that ends first.
+    Secret(String),
+    /// In the greeting of the server at this `host:port`.
+    Served(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Secret(name) => write!(f, "in secret {}/{name}", labels::NAMESPACE),
+            Self::Served(address) => write!(f, "served at {address}"),
+        }
+    }
+}
+
 /// A certificate and the end of its validity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// Whose it is: of a component's Pods everywhere, of one node's, or of the server that answered.
+    /// Which component uses it.
     pub component: Component,
-    /// The node, where it is one node's; `None` for all.
+    /// On which node; `None` for all of them, or where it is not known.
     pub node: Option<String>,
-    /// What it is and where it was seen: `tls.crt of secret kube-system/apiserver`, `served at 10.0.0.1:6443`.
-    pub what: String,
+    /// Where it was seen.
+    pub place: Place,
     /// The end of its validity.
     pub not_after: Timestamp,
 }
@@ -105,6 +131,24 @@ impl Inventory {
     }
 }
 
+impl Inventory {
+    /// The Pods that run `component` on `node`: two while one takes over from the other.
+    pub fn instances_on<'a>(
+        &'a self,
+        component: Component,
+        node: &'a str,
+    ) -> impl Iterator<Item = &'a Instance> {
+        self.instances
+            .iter()
+            .filter(move |it| it.component == component && it.node == node)
+    }
+
+    /// Whether anything of a control plane is to be seen as Pods or DaemonSets.
+    pub fn is_control_plane_visible(&self) -> bool {
+        !self.instances.is_empty() || !self.daemonsets.is_empty() || !self.standbys.is_empty()
+    }
+}
+
 /// One Pod of a component on a node.
 #[derive(Debug, Clone)]
 pub struct Instance {
@@ -123,10 +167,9 @@ pub struct Instance {
 pub struct OpenOperation {
     /// Who runs, or ran, it: `user@host`.
     pub holder: String,
-    /// What it is: `pivot`, `upgrade to v1.37.2`.
+    /// What it is, as the words that come after `kubectl selfhost`: `pivot`, `upgrade v1.37.2`. The same words go on
+    /// with it when it was interrupted.
     pub what: String,
-    /// The command line that began it, and that goes on with it: `kubectl selfhost upgrade v1.37.2`.
-    pub command: Option<String>,
     /// The step that it was last known to be at.
     pub step: Option<String>,
     /// When it began.

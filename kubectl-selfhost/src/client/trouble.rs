@@ -147,6 +147,14 @@ impl Trouble {
         matches!(self, Self::Refused | Self::TimedOut | Self::Broken | Self::Busy)
     }
 
+    /// The innermost cause of `error`, as text.
+    pub fn cause(self, error: &kube::Error) -> String {
+        match self {
+            Self::NotFound => "not found".to_owned(),
+            _ => cause(error),
+        }
+    }
+
     /// What to do next.
     pub fn hint(self) -> Option<String> {
         let hint = match self {

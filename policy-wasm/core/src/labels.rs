@@ -39,6 +39,10 @@ pub const CONTROL_PLANE_ROLES: [&str; 2] =
 /// The label of a bridge Pod; its value is the component's name.
 pub const BRIDGE: &str = "kubectl-selfhost.dev/bridge";
 
+/// The name of the static Pod that brings the control plane back after a reboot, before the kubelet's `-<node>`, and
+/// its `component` label.
+pub const STANDBY: &str = "control-plane-standby";
+
 /// The label of a node-task Pod; its value is the task's name.
 pub const TASK: &str = "kubectl-selfhost.dev/task";
 

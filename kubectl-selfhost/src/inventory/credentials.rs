@@ -1,0 +1,228 @@
+//! Where a component's credentials come from: files on the node's disk, or Secrets.
+//!
+//! Invariant: pure. A credential whose path no volume covers makes the source unknown, not fine.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use selfhost_core::component::Component;
+use selfhost_core::flags;
+use serde::Serialize;
+
+use super::recognize;
+
+/// The flags that name a file with a key, a certificate, or a kubeconfig that holds them.
+const FLAGS: [&str; 22] = [
+    "authentication-kubeconfig",
+    "authorization-kubeconfig",
+    "client-ca-file",
+    "cluster-signing-cert-file",
+    "cluster-signing-key-file",
+    "encryption-provider-config",
+    "etcd-cafile",
+    "etcd-certfile",
+    "etcd-keyfile",
+    "kubeconfig",
+    "kubelet-certificate-authority",
+    "kubelet-client-certificate",
+    "kubelet-client-key",
+    "proxy-client-cert-file",
+    "proxy-client-key-file",
+    "requestheader-client-ca-file",
+    "root-ca-file",
+    "service-account-key-file",
+    "service-account-private-key-file",
+    "service-account-signing-key-file",
+    "tls-cert-file",
+    "tls-private-key-file",
+];
+
+/// Where credentials come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Source {
+    /// Files on the node's disk.
+    #[serde(rename = "hostPath")]
+    HostPath,
+    /// Secrets.
+    #[serde(rename = "secret")]
+    Secret,
+    /// Both.
+    #[serde(rename = "mixed")]
+    Mixed,
+    /// It cannot be told from the Pod.
+    #[serde(rename = "unknown")]
+    Unknown,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::HostPath => "hostPath",
+            Self::Secret => "secret",
+            Self::Mixed => "mixed",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// Where the credentials of the component in `pod` come from.
+pub fn source(pod: &Pod, component: Component) -> Source {
+    let command = recognize::command(pod, component.name());
+    let paths = FLAGS.iter().filter_map(|flag| flags::value(&command, flag));
+    let kinds: BTreeSet<Source> = paths.map(|path| of_path(pod, component, path)).collect();
+    match kinds.iter().copied().collect::<Vec<_>>().as_slice() {
+        [only] => *only,
+        [] => Source::Unknown,
+        _ if kinds.contains(&Source::Unknown) => Source::Unknown,
+        _ => Source::Mixed,
+    }
+}
+
+/// The names of the Secrets that the component's container mounts.
+pub fn secret_names(pod: &Pod, component: Component) -> BTreeSet<String> {
+    let Some(container) = recognize::main_container(pod, component.name()) else {
+        return BTreeSet::new();
+    };
+    let mounted: BTreeSet<&str> = container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .map(|mount| mount.name.as_str())
+        .collect();
+    volumes(pod)
+        .iter()
+        .filter(|volume| mounted.contains(volume.name.as_str()))
+        .flat_map(secrets_of)
+        .collect()
+}
+
+fn secrets_of(volume: &Volume) -> Vec<String> {
+    let plain = volume
+        .secret
+        .iter()
+        .filter_map(|secret| secret.secret_name.clone());
+    let projected = volume
+        .projected
+        .iter()
+        .flat_map(|projected| projected.sources.iter().flatten());
+    plain
+        .chain(projected.filter_map(|source| Some(source.secret.as_ref()?.name.clone())))
+        .collect()
+}
+
+fn of_path(pod: &Pod, component: Component, path: &str) -> Source {
+    let Some(container) = recognize::main_container(pod, component.name()) else {
+        return Source::Unknown;
+    };
+    let covers = |mount: &str| {
+        let rest = path.strip_prefix(mount.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let mounts = container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .filter(|mount| covers(&mount.mount_path));
+    // Mounts may lie inside each other: the innermost one has the file.
+    let Some(mount) = mounts.max_by_key(|mount| mount.mount_path.len()) else {
+        return Source::Unknown;
+    };
+    match volumes(pod).iter().find(|volume| volume.name == mount.name) {
+        Some(volume) if volume.host_path.is_some() => Source::HostPath,
+        Some(volume) if !secrets_of(volume).is_empty() => Source::Secret,
+        _ => Source::Unknown,
+    }
+}
+
+fn volumes(pod: &Pod) -> &[Volume] {
+    pod.spec
+        .as_ref()
+        .and_then(|spec| spec.volumes.as_deref())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(command: &[&str], volumes: Value, mounts: Value) -> Pod {
+        serde_json::from_value(json!({"spec": {
+            "containers": [{"name": "kube-apiserver", "command": command, "volumeMounts": mounts}],
+            "volumes": volumes
+        }}))
+        .unwrap()
+    }
+
+    fn mount(name: &str, path: &str) -> Value {
+        json!({"name": name, "mountPath": path})
+    }
+
+    #[test]
+    fn the_innermost_mount_decides() {
+        let volumes = json!([
+            {"name": "pki", "hostPath": {"path": "/etc/kubernetes/pki"}},
+            {"name": "etcd", "secret": {"secretName": "etcd-client"}},
+            {"name": "all", "projected": {"sources": [{"secret": {"name": "ca"}}, {"secret": {"name": "apiserver"}}]}},
+            {"name": "tmp", "emptyDir": {}}
+        ]);
+        let pki = mount("pki", "/etc/kubernetes/pki");
+        let cert = "--tls-cert-file=/etc/kubernetes/pki/apiserver.crt";
+        let etcd = "--etcd-certfile=/etc/kubernetes/pki/etcd/client.crt";
+        for (command, mounts, expected) in [
+            (vec![cert], json!([pki]), Source::HostPath),
+            (
+                vec![cert, etcd],
+                json!([pki, mount("etcd", "/etc/kubernetes/pki/etcd/")]),
+                Source::Mixed,
+            ),
+            (
+                vec![etcd],
+                json!([pki, mount("etcd", "/etc/kubernetes/pki/etcd")]),
+                Source::Secret,
+            ),
+            (
+                vec![cert],
+                json!([mount("all", "/etc/kubernetes/pki")]),
+                Source::Secret,
+            ),
+            (
+                vec![cert],
+                json!([mount("tmp", "/etc/kubernetes/pki")]),
+                Source::Unknown,
+            ),
+            // `/etc/kubernetes/pk` is not a directory above.
+            (
+                vec![cert],
+                json!([mount("pki", "/etc/kubernetes/pk")]),
+                Source::Unknown,
+            ),
+            (vec!["--v=2"], json!([pki]), Source::Unknown),
+            (
+                vec![cert, "--client-ca-file=/elsewhere/ca.crt"],
+                json!([pki]),
+                Source::Unknown,
+            ),
+        ] {
+            let pod = pod(&command, volumes.clone(), mounts);
+            assert_eq!(source(&pod, Component::ApiServer), expected, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_those_that_the_container_mounts() {
+        let pod = pod(
+            &[],
+            json!([
+                {"name": "all", "projected": {"sources": [{"secret": {"name": "ca"}}, {"configMap": {"name": "x"}}]}},
+                {"name": "one", "secret": {"secretName": "apiserver"}},
+                {"name": "unused", "secret": {"secretName": "other"}}
+            ]),
+            json!([mount("all", "/a"), mount("one", "/b")]),
+        );
+        let names: Vec<String> = secret_names(&pod, Component::ApiServer).into_iter().collect();
+        assert_eq!(names, ["apiserver", "ca"]);
+    }
+}
