@@ -1,0 +1,352 @@
+//! The command line.
+//!
+//! Invariant: every value is parsed here, so that nothing is done before all arguments are known to make sense.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::prelude::{Long, Short, Value};
+use lexopt::{Parser, ValueExt};
+use rustls::pki_types::ServerName;
+
+use crate::gate::{Config, Credentials};
+use crate::nft::divert::Divert;
+use crate::task::{Inspect, ProvePath, Restore, Retire, Task};
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+The node part of kubectl selfhost. It runs in Pods that the plugin creates.
+
+Usage:
+  selfhost-node gate --node-ip IP --ca FILE [--port 6443] [--bridge-port 6444]
+                [--service-ip IP [--service-port 443]] [--server-name kubernetes]
+                [--client-cert FILE --client-key FILE]
+  selfhost-node gate-check
+  selfhost-node task inspect --manifests DIR --kept DIR [--ports N,N,...]
+  selfhost-node task retire-manifest --file FILE --kept DIR --sha256 HEX --port N [--timeout SECONDS]
+  selfhost-node task restore-manifest --file FILE --kept DIR
+  selfhost-node task prove-path --from IP:PORT --node-ip IP --token HEX [--port 6443] [--bridge-port 6444]
+                [--timeout SECONDS]
+  selfhost-node task wait-port-free --port N [--timeout SECONDS]
+  selfhost-node --help | --version
+
+gate diverts new connections to NODE-IP:PORT and SERVICE-IP:SERVICE-PORT to the bridge port while the API server there
+is ready; gate-check succeeds while it does. A task prints its result as one JSON object.
+";
+
+/// The public port of an API server that kubeadm set up.
+const API_PORT: u16 = 6443;
+
+/// The bridge's port.
+const BRIDGE_PORT: u16 = 6444;
+
+/// The port of the `kubernetes` Service.
+const SERVICE_PORT: u16 = 443;
+
+/// How long tasks wait by default: twice the drain of an API server with our flags, and its file poll.
+const WAIT_SECONDS: u64 = 60;
+
+/// How long a prober gets to connect by default.
+const PROVE_SECONDS: u64 = 15;
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    Version,
+    Gate(Config),
+    GateCheck,
+    Task(Task),
+}
+
+/// Arguments that make no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Error {
+    message: String,
+    /// Whether a task was asked for: whoever asked reads the termination message.
+    pub(crate) in_task: bool,
+}
+
+/// Parses all arguments; the first is the program's own name.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
+    let mut parser = Parser::from_iter(args);
+    let mut in_task = false;
+    parse_command(&mut parser, &mut in_task).map_err(|error| Error {
+        message: error.to_string(),
+        in_task,
+    })
+}
+
+fn parse_command(parser: &mut Parser, in_task: &mut bool) -> Result<Command, lexopt::Error> {
+    let command = match parser.next()? {
+        Some(Long("help") | Short('h')) => return Ok(Command::Help),
+        Some(Long("version") | Short('V')) => return Ok(Command::Version),
+        Some(Value(name)) => name.string()?,
+        Some(other) => return Err(other.unexpected()),
+        None => return Err("missing a command".into()),
+    };
+    match command.as_str() {
+        "gate" => {
+            let mut options = Options::parse(parser)?;
+            let config = gate(&mut options)?;
+            options.finish("gate")?;
+            Ok(Command::Gate(config))
+        }
+        "gate-check" => {
+            Options::parse(parser)?.finish("gate-check")?;
+            Ok(Command::GateCheck)
+        }
+        "task" => {
+            *in_task = true;
+            let name = match parser.next()? {
+                Some(Value(name)) => name.string()?,
+                Some(other) => return Err(other.unexpected()),
+                None => return Err("missing the name of a task".into()),
+            };
+            let mut options = Options::parse(parser)?;
+            let task = task(&name, &mut options)?;
+            options.finish(&name)?;
+            Ok(Command::Task(task))
+        }
+        other => Err(format!("unknown command {other:?}").into()),
+    }
+}
+
+fn gate(options: &mut Options) -> Result<Config, lexopt::Error> {
+    let node = SocketAddr::new(options.required("node-ip")?, options.or("port", API_PORT)?);
+    let service_port = options.or("service-port", SERVICE_PORT)?;
+    let service = options
+        .optional::<IpAddr>("service-ip")?
+        .map(|ip| SocketAddr::new(ip, service_port));
+    let bridge_port = options.or("bridge-port", BRIDGE_PORT)?;
+    let divert = Divert::new(node, service, bridge_port).map_err(|error| error.to_string())?;
+    let server_name = options
+        .optional::<String>("server-name")?
+        .unwrap_or_else(|| "kubernetes".to_owned());
+    let server_name = ServerName::try_from(server_name).map_err(|error| format!("--server-name: {error}"))?;
+    let client = match (options.path("client-cert"), options.path("client-key")) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            return Err("--client-cert and --client-key belong together".into());
+        }
+    };
+    Ok(Config {
+        divert,
+        credentials: Credentials {
+            ca: options.required_path("ca")?,
+            server_name,
+            client,
+        },
+    })
+}
+
+fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
+    Ok(match name {
+        "inspect" => Task::Inspect(Inspect {
+            manifests: options.required_path("manifests")?,
+            kept: options.required_path("kept")?,
+            ports: ports(&options.optional::<String>("ports")?.unwrap_or_default())?,
+        }),
+        "retire-manifest" => Task::Retire(Retire {
+            file: options.required_path("file")?,
+            kept: options.required_path("kept")?,
+            planned: options.required("sha256")?,
+            port: options.required("port")?,
+            timeout: options.seconds(WAIT_SECONDS)?,
+        }),
+        "restore-manifest" => Task::Restore(Restore {
+            file: options.required_path("file")?,
+            kept: options.required_path("kept")?,
+        }),
+        "prove-path" => Task::ProvePath(ProvePath {
+            from: options.required("from")?,
+            target: SocketAddr::new(options.required("node-ip")?, options.or("port", API_PORT)?),
+            bridge_port: options.or("bridge-port", BRIDGE_PORT)?,
+            token: options.required("token")?,
+            timeout: options.seconds(PROVE_SECONDS)?,
+        }),
+        "wait-port-free" => Task::WaitPortFree {
+            port: options.required("port")?,
+            timeout: options.seconds(WAIT_SECONDS)?,
+        },
+        other => return Err(format!("unknown task {other:?}").into()),
+    })
+}
+
+fn ports(list: &str) -> Result<Vec<u16>, lexopt::Error> {
+    list.split(',')
+        .filter(|port| !port.is_empty())
+        .map(|port| {
+            port.parse()
+                .map_err(|_| format!("--ports: not a port: {port:?}").into())
+        })
+        .collect()
+}
+
+/// The options that were given and not yet asked for.
+struct Options(Vec<(String, OsString)>);
+
+impl Options {
+    fn parse(parser: &mut Parser) -> Result<Self, lexopt::Error> {
+        let mut options = Vec::new();
+        while let Some(argument) = parser.next()? {
+            let Long(name) = argument else {
+                return Err(argument.unexpected());
+            };
+            let name = name.to_owned();
+            if options.iter().any(|(given, _)| *given == name) {
+                return Err(format!("--{name} is given twice").into());
+            }
+            let value = parser.value()?;
+            options.push((name, value));
+        }
+        Ok(Self(options))
+    }
+
+    fn path(&mut self, name: &str) -> Option<PathBuf> {
+        self.take(name).map(PathBuf::from)
+    }
+
+    fn required_path(&mut self, name: &str) -> Result<PathBuf, lexopt::Error> {
+        self.path(name).ok_or_else(|| missing(name))
+    }
+
+    fn optional<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<Option<T>, lexopt::Error> {
+        let Some(value) = self.take(name) else {
+            return Ok(None);
+        };
+        let value = value.string()?;
+        value
+            .parse()
+            .map(Some)
+            .map_err(|error| format!("--{name} {value}: {error}").into())
+    }
+
+    fn required<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<T, lexopt::Error> {
+        self.optional(name)?.ok_or_else(|| missing(name))
+    }
+
+    fn or<T: FromStr<Err: Display>>(&mut self, name: &str, default: T) -> Result<T, lexopt::Error> {
+        Ok(self.optional(name)?.unwrap_or(default))
+    }
+
+    fn seconds(&mut self, default: u64) -> Result<Duration, lexopt::Error> {
+        self.or("timeout", default).map(Duration::from_secs)
+    }
+
+    fn finish(self, command: &str) -> Result<(), lexopt::Error> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(format!("{command} has no option --{name}").into()),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<OsString> {
+        let index = self.0.iter().position(|(given, _)| given == name)?;
+        Some(self.0.remove(index).1)
+    }
+}
+
+fn missing(name: &str) -> lexopt::Error {
+    format!("missing --{name}").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_line(line: &str) -> Result<Command, Error> {
+        parse(
+            ["selfhost-node"]
+                .into_iter()
+                .chain(line.split_whitespace())
+                .map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn the_gate_has_the_defaults_of_kubeadm() {
+        let line = "gate --node-ip 10.0.0.1 --service-ip 10.96.0.1 --ca /ca.crt";
+        let Ok(Command::Gate(config)) = parse_line(line) else {
+            panic!("{line}")
+        };
+        assert_eq!(config.divert.bridge(), "10.0.0.1:6444".parse().unwrap());
+        let targets = ["10.0.0.1:6443".parse().unwrap(), "10.96.0.1:443".parse().unwrap()];
+        assert_eq!(config.divert.targets(), targets);
+        assert_eq!(
+            config.credentials.server_name,
+            ServerName::try_from("kubernetes").unwrap()
+        );
+    }
+
+    #[test]
+    fn every_task_parses() {
+        let hash = "0".repeat(64);
+        for line in [
+            "inspect --manifests /m --kept /k --ports 6444,10267,10269",
+            &format!("retire-manifest --file /m/a.yaml --kept /k --sha256 {hash} --port 6443 --timeout=60"),
+            "restore-manifest --file /m/a.yaml --kept /k",
+            "prove-path --from 10.9.8.7:5 --node-ip 10.0.0.1 --port 6443 --bridge-port 6444 --token ab --timeout 15",
+            "prove-path --from [fd00::7]:5 --node-ip fd00::1 --token ab",
+            "wait-port-free --port 6443 --timeout 3",
+        ] {
+            assert!(
+                matches!(parse_line(&format!("task {line}")), Ok(Command::Task(_))),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn nonsense_is_named() {
+        for (line, message) in [
+            ("", "missing a command"),
+            ("gat", "unknown command \"gat\""),
+            ("gate --ca /x", "missing --node-ip"),
+            ("gate --node-ip 10.0.0.1", "missing --ca"),
+            (
+                "gate --node-ip cp1 --ca /x",
+                "--node-ip cp1: invalid IP address syntax",
+            ),
+            ("gate --node-ip 10.0.0.1 --ca /x --ca /y", "--ca is given twice"),
+            (
+                "gate --node-ip 10.0.0.1 --ca /x --tls no",
+                "gate has no option --tls",
+            ),
+            (
+                "gate --node-ip 10.0.0.1 --ca /x --client-key /k",
+                "--client-cert and --client-key belong together",
+            ),
+            (
+                "gate --node-ip 10.0.0.1 --ca /x --port 6444",
+                "the bridge port 6444 is the diverted port itself",
+            ),
+            ("gate-check now", "unexpected argument \"now\""),
+            ("task", "missing the name of a task"),
+            ("task reboot", "unknown task \"reboot\""),
+            (
+                "task inspect --manifests /m --kept /k --ports 6444,x",
+                "--ports: not a port: \"x\"",
+            ),
+            (
+                "task wait-port-free --port 70000",
+                "--port 70000: number too large to fit in target type",
+            ),
+        ] {
+            let error = parse_line(line).unwrap_err();
+            assert_eq!(error.to_string(), message, "{line}");
+            assert_eq!(error.in_task, line.starts_with("task"), "{line}");
+        }
+        let error = parse_line("task retire-manifest --file /f --kept /k --sha256 12 --port 1").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--sha256 12: not a sha-256 sum of 64 hexadecimal digits: \"12\""
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! Files that survive a power cut.
+//!
+//! Invariant: under its own name a file is either absent or whole; a name that a directory listing shows after a
+//! crash was put there with its content on disk.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+
+use crate::digest::Digest;
+
+/// The permission bits of a file's mode.
+const PERMISSIONS: u32 = 0o7777;
+
+/// An operation on a file failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} {}", path.display())]
+pub(crate) struct Error {
+    what: &'static str,
+    path: PathBuf,
+    pub(crate) source: io::Error,
+}
+
+/// The content of a regular file.
+#[derive(Debug, Clone)]
+pub(crate) struct Content {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    /// Permission bits.
+    mode: u32,
+}
+
+/// Reads the regular file `path`, if there is one.
+pub(crate) fn read(path: &Path) -> Result<Option<Content>, Error> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(error("look at", path, source)),
+    };
+    if !metadata.is_file() {
+        // Removing a link, or the link's target, are different things; neither is ours to choose.
+        return Err(error("read", path, io::Error::other("not a regular file")));
+    }
+    let bytes = fs::read(path).map_err(|source| error("read", path, source))?;
+    let mode = metadata.permissions().mode() & PERMISSIONS;
+    Ok(Some(Content {
+        digest: Digest::of(&bytes),
+        bytes,
+        mode,
+    }))
+}
+
+/// Creates a directory, with those above it, that only its owner can look into.
+pub(crate) fn create_private_dir(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| error("create directory", path, source))?;
+    sync_parent(path)
+}
+
+/// Writes `content` as `path`, replacing a file of that name.
+pub(crate) fn write(path: &Path, content: &Content) -> Result<(), Error> {
+    let temporary = write_temporary(path, content)?;
+    fs::rename(&temporary, path).map_err(|source| error("write", path, source))?;
+    sync_parent(path)
+}
+
+/// Writes `content` as `path`, unless a file of that name appears.
+pub(crate) fn write_new(path: &Path, content: &Content) -> Result<(), Error> {
+    let temporary = write_temporary(path, content)?;
+    rustix::fs::renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE)
+        .map_err(|errno| error("write", path, errno.into()))?;
+    sync_parent(path)
+}
+
+/// Gives the file `path` a second name in the same directory.
+pub(crate) fn link(path: &Path, second: &Path) -> Result<(), Error> {
+    fs::hard_link(path, second).map_err(|source| error("link", second, source))?;
+    sync_parent(second)
+}
+
+/// Removes `path`, for good.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    fs::remove_file(path).map_err(|source| error("remove", path, source))?;
+    sync_parent(path)
+}
+
+/// Writes next to `path` under a name with a leading dot, which the kubelet ignores among static manifests.
+fn write_temporary(path: &Path, content: &Content) -> Result<PathBuf, Error> {
+    let name = path.file_name().unwrap_or_default();
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(".tmp");
+    let temporary = path.with_file_name(hidden);
+    let failed = |source| error("write", &temporary, source);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&temporary)
+        .map_err(failed)?;
+    file.write_all(&content.bytes).map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(content.mode))
+        .map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    Ok(temporary)
+}
+
+fn sync_parent(path: &Path) -> Result<(), Error> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| error("sync directory", parent, source))
+}
+
+fn error(what: &'static str, path: &Path, source: io::Error) -> Error {
+    Error {
+        what,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,132 @@
+//! What tasks report: the JSON documents that the plugin reads from a task Pod's termination message.
+//!
+//! Invariant: fields are only ever added within a version; a document fits into 4096 bytes, the size of a
+//! termination message.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The result of a task, one JSON object without a tag: who ran the task knows which one it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    /// Of `task inspect`.
+    Inspect(Inspect),
+    /// Of `task retire-manifest`.
+    Retire(Retire),
+    /// Of `task restore-manifest`.
+    Restore(Restore),
+    /// Of `task prove-path`.
+    ProvePath(ProvePath),
+    /// Of `task wait-port-free`.
+    PortFree(PortFree),
+}
+
+/// Why a task failed; the process exits with 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// What went wrong, with its causes.
+    pub error: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// Facts of a node for pre-flight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inspect {
+    /// The ports asked about, in the order asked.
+    pub ports: Vec<Port>,
+    /// `MemAvailable` of the kernel: bytes that can be used without swapping.
+    pub memory_available_bytes: u64,
+    /// Running control-plane processes of this node's network namespace, sorted by name, then by pid.
+    pub processes: Vec<Process>,
+    /// Bytes free for root on the file system of the directory for kept manifests.
+    pub kept_free_bytes: u64,
+    /// Whether the kernel does what the divert needs.
+    pub divert: DivertSupport,
+    /// SHA-256 (hexadecimal) of each static manifest, by file name.
+    pub manifests: BTreeMap<String, String>,
+    /// SHA-256 (hexadecimal) of each kept manifest, by file name.
+    pub kept: BTreeMap<String, String>,
+}
+
+/// One TCP port of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Port {
+    /// The port's number.
+    pub port: u16,
+    /// Whether it could be listened on, on every IPv4 and IPv6 address.
+    pub free: bool,
+}
+
+/// One running control-plane process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// The base name of the program: `kube-apiserver`, `kube-controller-manager` or `kube-scheduler`.
+    pub name: String,
+    /// Its process id in the node's pid namespace.
+    pub pid: u32,
+    /// Resident memory in bytes.
+    pub rss_bytes: u64,
+}
+
+/// Whether the kernel and `nft` accepted a table of the divert's shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DivertSupport {
+    /// True when a scratch table was accepted (and removed in the same transaction).
+    pub supported: bool,
+    /// The text of `nft`'s error, when not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A static manifest that is no longer among the static manifests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retire {
+    /// Where the manifest is kept.
+    pub kept: PathBuf,
+    /// SHA-256 of the kept manifest.
+    pub sha256: String,
+    /// False when an earlier run had already removed the manifest.
+    pub removed: bool,
+    /// How long it took until nobody listened on the port, in milliseconds.
+    pub waited_ms: u64,
+}
+
+/// A static manifest that is back in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restore {
+    /// The manifest.
+    pub file: PathBuf,
+    /// SHA-256 of the manifest.
+    pub sha256: String,
+    /// False when it was there already.
+    pub restored: bool,
+}
+
+/// Whether the prober's connection came through the divert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProvePath {
+    /// True when the prober's connection arrived on the bridge port and got the token.
+    pub answered: bool,
+}
+
+/// A port that nobody listens on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PortFree {
+    /// The port.
+    pub port: u16,
+    /// How long it took, in milliseconds.
+    pub waited_ms: u64,
+}

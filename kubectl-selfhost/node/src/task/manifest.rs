@@ -1,0 +1,213 @@
+//! Takes a static manifest away for good care, and puts it back.
+//!
+//! Invariants: a manifest is removed only when its kept copy has been read back from disk with the planned hash; no
+//! kept copy is ever lost; what the plan did not see is not touched.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::digest::Digest;
+use crate::files;
+use crate::port;
+use crate::report;
+use crate::stop::Stop;
+
+/// Moves a static manifest to the kept ones and waits until its server has gone.
+#[derive(Debug)]
+pub(crate) struct Retire {
+    /// The static manifest.
+    pub(crate) file: PathBuf,
+    /// The directory of kept manifests.
+    pub(crate) kept: PathBuf,
+    /// The hash the plan saw.
+    pub(crate) planned: Digest,
+    /// The port its server listens on.
+    pub(crate) port: u16,
+    /// How long to wait for the server to leave the port.
+    pub(crate) timeout: Duration,
+}
+
+/// Puts a kept manifest back among the static ones.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    /// The static manifest.
+    pub(crate) file: PathBuf,
+    /// The directory of kept manifests.
+    pub(crate) kept: PathBuf,
+}
+
+/// The manifest stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{} names no file", .0.display())]
+    NoName(PathBuf),
+    #[error("manifest {} has changed since it was planned: sha-256 is {found}, planned {planned}", path.display())]
+    Changed {
+        path: PathBuf,
+        found: Digest,
+        planned: Digest,
+    },
+    #[error("manifest {} is gone, and {} is not its kept copy", path.display(), kept.display())]
+    Gone { path: PathBuf, kept: PathBuf },
+    #[error("kept copy {} reads back with sha-256 {found}, expected {expected}", path.display())]
+    Damaged {
+        path: PathBuf,
+        found: Digest,
+        expected: Digest,
+    },
+    #[error("{} holds something else than its name says", .0.display())]
+    Occupied(PathBuf),
+    #[error("there is no kept copy {}", .0.display())]
+    NotKept(PathBuf),
+    #[error("a different manifest {} is in place: sha-256 is {found}, the kept copy's {kept}", path.display())]
+    Different {
+        path: PathBuf,
+        found: Digest,
+        kept: Digest,
+    },
+    #[error(transparent)]
+    File(#[from] files::Error),
+    #[error(transparent)]
+    Port(#[from] port::Error),
+}
+
+impl Error {
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Self::NoName(_) => "give the path of a manifest",
+            Self::Changed { .. } => "make a new plan; nothing was touched",
+            Self::Gone { .. } => "somebody else removed it; look for it on the node before going on",
+            Self::Damaged { .. } => "check the node's disk; the manifest is still in place",
+            Self::Occupied(_) => "look at that file on the node; nothing was overwritten",
+            Self::NotKept(_) => "is this the directory that pivot used?",
+            Self::Different { .. } => "move one of the two away on the node; nothing was overwritten",
+            Self::File(_) => "check that the Pod mounts the directory writable and that the disk has room",
+            Self::Port(error) => error.hint(),
+        }
+    }
+}
+
+impl Retire {
+    pub(crate) fn run(&self, stop: &Stop) -> Result<report::Retire, Error> {
+        let kept = kept_path(&self.kept, &self.file)?;
+        let removed = match files::read(&self.file)? {
+            Some(manifest) => {
+                self.keep(&manifest, &kept)?;
+                self.remove()?;
+                true
+            }
+            None => match files::read(&kept)? {
+                Some(copy) if copy.digest == self.planned => false,
+                Some(_) | None => {
+                    return Err(Error::Gone {
+                        path: self.file.clone(),
+                        kept,
+                    });
+                }
+            },
+        };
+        let waited = port::wait_free(self.port, self.timeout, stop)?;
+        let sha256 = self.planned.to_string();
+        Ok(report::Retire {
+            kept,
+            sha256,
+            removed,
+            waited_ms: super::millis(waited),
+        })
+    }
+
+    /// Makes sure that the kept copy is on disk, whole.
+    fn keep(&self, manifest: &files::Content, kept: &Path) -> Result<(), Error> {
+        self.check_planned(&manifest.digest)?;
+        files::create_private_dir(&self.kept)?;
+        match files::read(kept)? {
+            Some(copy) if copy.digest == self.planned => return Ok(()),
+            Some(other) => set_aside(kept, &other)?,
+            None => {}
+        }
+        files::write(kept, manifest)?;
+        let Some(copy) = files::read(kept)? else {
+            return Err(Error::NotKept(kept.to_owned()));
+        };
+        if copy.digest != self.planned {
+            return Err(Error::Damaged {
+                path: kept.to_owned(),
+                found: copy.digest,
+                expected: self.planned.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    fn remove(&self) -> Result<(), Error> {
+        // Copying took time, in which somebody may have edited the manifest.
+        if let Some(manifest) = files::read(&self.file)? {
+            self.check_planned(&manifest.digest)?;
+            files::remove(&self.file)?;
+        }
+        Ok(())
+    }
+
+    fn check_planned(&self, found: &Digest) -> Result<(), Error> {
+        if *found == self.planned {
+            return Ok(());
+        }
+        Err(Error::Changed {
+            path: self.file.clone(),
+            found: found.clone(),
+            planned: self.planned.clone(),
+        })
+    }
+}
+
+impl Restore {
+    pub(crate) fn run(&self) -> Result<report::Restore, Error> {
+        let path = kept_path(&self.kept, &self.file)?;
+        let Some(kept) = files::read(&path)? else {
+            return Err(Error::NotKept(path));
+        };
+        let restored = match files::read(&self.file)? {
+            Some(present) if present.digest == kept.digest => false,
+            Some(present) => {
+                let (found, kept) = (present.digest, kept.digest);
+                return Err(Error::Different {
+                    path: self.file.clone(),
+                    found,
+                    kept,
+                });
+            }
+            None => {
+                files::write_new(&self.file, &kept)?;
+                true
+            }
+        };
+        Ok(report::Restore {
+            file: self.file.clone(),
+            sha256: kept.digest.to_string(),
+            restored,
+        })
+    }
+}
+
+/// Keeps another generation of a kept manifest under a name with its hash.
+fn set_aside(kept: &Path, other: &files::Content) -> Result<(), Error> {
+    let mut name = kept.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(other.digest.short());
+    let aside = kept.with_file_name(name);
+    match files::read(&aside)? {
+        // An earlier run came this far.
+        Some(present) if present.digest == other.digest => Ok(()),
+        Some(_) => Err(Error::Occupied(aside)),
+        None => Ok(files::link(kept, &aside)?),
+    }
+}
+
+fn kept_path(directory: &Path, file: &Path) -> Result<PathBuf, Error> {
+    let name: &OsStr = file.file_name().ok_or_else(|| Error::NoName(file.to_owned()))?;
+    Ok(directory.join(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! Executing a plan: the steps, one after the other, without a choice.
+//!
+//! Invariant: each step is idempotent and looks at the cluster, not at what this process did before, so that a kill at
+//! any point leaves a cluster that serves and a plan whose rest is planned again. At every instant either the old or
+//! the new serves.
+
+pub mod await_ready;
+pub mod bridge;
+pub mod leader;
+pub mod replace;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use selfhost_core::component::Component;
+use selfhost_core::finding::Code;
+use selfhost_core::labels;
+use serde_json::json;
+
+use crate::api::{self, ApiError, call, until};
+use crate::node_task::TaskError;
+use crate::operation::Operation;
+use crate::plan::upgrade::record_version;
+use crate::plan::{Goal, Plan, Step, Verb};
+use crate::preflight::inspect::NodeFacts;
+use crate::progress::Progress;
+
+/// What an execution needs beside the plan.
+pub struct Context<'a> {
+    /// The cluster.
+    pub client: Client,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What pre-flight learned of the nodes.
+    pub facts: &'a BTreeMap<String, NodeFacts>,
+    /// The lock and the journal.
+    pub operation: &'a Operation,
+    /// How long a new Pod must stay ready before its bridge is released.
+    pub settle: Duration,
+    /// What is shown meanwhile.
+    pub progress: &'a Progress,
+    /// Called at the beginning of each step, and able to stop the execution: the availability budget.
+    pub gate: &'a (dyn Fn(&Step) -> Result<(), String> + Sync),
+}
+
+/// Why an execution stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecuteError {
+    /// A call to the API server failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A node task failed.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// What was started does not run. Nothing that served was touched for it.
+    #[error("{}: {subject} does not start: {reason}{}", Code::TargetFails, last_words(words.as_ref()))]
+    TargetFails {
+        /// The Pod.
+        subject: String,
+        /// What the kubelet says.
+        reason: String,
+        /// The last line that the component itself wrote.
+        words: Option<String>,
+    },
+    /// Somebody took the lock over.
+    #[error("another process took operation {0} over")]
+    LockLost(Goal),
+    /// The measured availability is worse than the budget.
+    #[error("the availability budget is spent: {0}")]
+    Budget(String),
+    /// The cluster does not have what the plan was made from.
+    #[error("{subject} is not as it was planned: {message}")]
+    Stale {
+        /// The object.
+        subject: String,
+        /// What changed.
+        message: String,
+    },
+}
+
+fn last_words(words: Option<&String>) -> String {
+    words.map(|words| format!("\n  it last said: {words}")).unwrap_or_default()
+}
+
+/// What an execution came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Why it stopped; none where the plan is done.
+    pub error: Option<ExecuteError>,
+    /// Whether anything that serves was replaced or is about to be: then the operation must be repeated.
+    pub changed: bool,
+}
+
+/// Carries out every step.
+pub async fn run(context: &Context<'_>) -> Outcome {
+    let mut state = State::default();
+    let total = context.plan.steps.len();
+    for (index, step) in context.plan.steps.iter().enumerate() {
+        context.progress.step(index + 1, total, step);
+        if let Err(error) = run_step(context, &mut state, step).await {
+            let error = if state.changed { error } else { undo_bridge(context, step, error).await };
+            return Outcome { error: Some(error), changed: state.changed };
+        }
+    }
+    let error = clean_up(context).await.err().map(ExecuteError::from);
+    Outcome { error, changed: state.changed }
+}
+
+/// What one step leaves for a later one. Only a shortcut: a later step does without it, more slowly.
+#[derive(Debug, Default)]
+pub struct State {
+    /// Something that serves was, or may have been, touched.
+    pub changed: bool,
+    /// Who led before the swap, and must not come back.
+    pub leaders: BTreeMap<Component, String>,
+}
+
+async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Result<(), ExecuteError> {
+    if context.operation.is_lost() {
+        return Err(ExecuteError::LockLost(context.plan.goal.clone()));
+    }
+    (context.gate)(step).map_err(ExecuteError::Budget)?;
+    context.operation.record(step).await?;
+    match (step.verb, step.component, step.node.as_deref()) {
+        (Verb::Adopt, Some(component), _) => replace::adopt(context, component).await,
+        (Verb::Bridge, Some(component), Some(node)) => {
+            leader::remember(context, state, component).await?;
+            bridge::start(context, component, node).await
+        }
+        (Verb::Announce, Some(component), Some(node)) => announce(context, component, node).await,
+        (Verb::Apply, Some(component), _) => {
+            state.changed = true;
+            replace::apply(context, component).await
+        }
+        (Verb::Retire, Some(component), Some(node)) => replace::retire(context, component, node).await,
+        (Verb::Delete, Some(component), Some(node)) => replace::delete(context, component, node).await,
+        (Verb::HandOver, Some(component), Some(node)) => {
+            leader::hand_over(context, state, component, node).await
+        }
+        (Verb::Await, Some(component), Some(node)) => {
+            await_ready::await_ready(context, component, node).await
+        }
+        (Verb::Release, Some(component), Some(node)) => {
+            state.changed = true;
+            release(context, component, node).await
+        }
+        (Verb::Record, ..) => record(context).await,
+        (verb, component, node) => {
+            unreachable!("the planner makes no {verb:?} for {component:?} on {node:?}")
+        }
+    }
+}
+
+/// A target that does not start has touched nothing: its bridge goes away, and that was all.
+async fn undo_bridge(context: &Context<'_>, step: &Step, error: ExecuteError) -> ExecuteError {
+    if let (Verb::Bridge | Verb::Announce, Some(component), Some(node)) =
+        (step.verb, step.component, step.node.as_deref())
+    {
+        context.progress.begin("removing the bridge again");
+        if let Err(also) = bridge::remove(context, component, node).await {
+            context.progress.note(&format!("the bridge of {component} on {node} is left: {also}"));
+        }
+        if let Err(also) = remove_slice(&context.client).await {
+            context.progress.note(&format!("endpointslice default/{} is left: {also}", labels::BRIDGE_SLICE));
+        }
+    }
+    error
+}
+
+/// Keeps the node's address in the `kubernetes` Service.
+async fn announce(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let slices: Api<EndpointSlice> = Api::namespaced(context.client.clone(), "default");
+    let slice = crate::template::bridge::endpoint_slice(address(context, node)?, context.plan.port(component));
+    Ok(api::apply(&slices, &slice).await?)
+}
+
+fn address(context: &Context<'_>, node: &str) -> Result<IpAddr, ExecuteError> {
+    let planned = context.plan.nodes.get(node);
+    planned.map(|node| node.address).ok_or_else(|| ExecuteError::Stale {
+        subject: format!("node {node}"),
+        message: "it is no control-plane node of the plan".to_owned(),
+    })
+}
+
+/// Gives everything back to the component itself: new connections first, then those that the bridge still has.
+async fn release(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    if component == Component::ApiServer {
+        context.progress.waiting("the kubernetes Service's own endpoint");
+        let slices: Api<EndpointSlice> = Api::namespaced(context.client.clone(), "default");
+        let own = address(context, node)?.to_string();
+        until::<_, ApiError, _, _>(format!("{own} in the kubernetes Service"), Duration::from_secs(60), || async {
+            let slice = api::get(&slices, "kubernetes").await?;
+            let addresses = slice.into_iter().flat_map(|slice| slice.endpoints.unwrap_or_default());
+            Ok(addresses.flat_map(|endpoint| endpoint.addresses).any(|a| a == own).then_some(()))
+        })
+        .await?;
+        remove_slice(&context.client).await?;
+    }
+    // The gate ends the divert as soon as it is told to stop; the bridge then drains, for which nobody waits here.
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    if let Some(pod) = api::get(&pods, &crate::template::bridge::name(component, node)).await? {
+        api::delete(&pods, &pod).await?;
+    }
+    Ok(())
+}
+
+async fn remove_slice(client: &Client) -> Result<(), ApiError> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    if let Some(slice) = api::get(&slices, labels::BRIDGE_SLICE).await? {
+        api::delete(&slices, &slice).await?;
+    }
+    Ok(())
+}
+
+/// Writes the new version into kubeadm's ConfigMap, so that kubeadm and its users are told the truth.
+async fn record(context: &Context<'_>) -> Result<(), ExecuteError> {
+    let Goal::Upgrade(target) = &context.plan.goal else { return Ok(()) };
+    let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let Some(map) = api::get(&maps, "kubeadm-config").await? else { return Ok(()) };
+    let Some(configuration) = map.data.as_ref().and_then(|data| data.get("ClusterConfiguration")) else {
+        return Ok(());
+    };
+    let patch = json!({
+        "metadata": {"resourceVersion": map.resource_version()},
+        "data": {"ClusterConfiguration": record_version(configuration, target)},
+    });
+    Ok(api::merge(&maps, "kubeadm-config", patch).await?)
+}
+
+/// Waits until every bridge has drained, so that the next operation finds its ports free.
+async fn clean_up(context: &Context<'_>) -> Result<(), ApiError> {
+    context.progress.begin("waiting until the bridges have drained");
+    remove_slice(&context.client).await?;
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let bridges = ListParams::default().labels(labels::BRIDGE);
+    until("the end of every bridge", Duration::from_secs(90), || async {
+        let left = call("list the bridges", || pods.list(&bridges)).await?;
+        Ok(left.items.is_empty().then_some(()))
+    })
+    .await
+}

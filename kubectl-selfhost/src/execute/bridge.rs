@@ -1,0 +1,149 @@
+//! Starting and removing a bridge.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt};
+use selfhost_core::component::Component;
+use selfhost_core::labels;
+
+use super::{Context, ExecuteError};
+use crate::api;
+use crate::node_task;
+use crate::plan::is_ready;
+use crate::template::{bridge, sealed_hash};
+
+/// How long a component may take to become ready: kubeadm's own startup probe allows 250 s.
+const START: Duration = Duration::from_secs(260);
+
+/// Starts the bridge, or finds the one that an interrupted operation left, and waits until it is ready.
+pub async fn start(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let wanted = context.plan.bridge(component, node).ok_or_else(|| ExecuteError::Stale {
+        subject: component.to_string(),
+        message: "the plan has no template for it".to_owned(),
+    })?;
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let name = wanted.name_any();
+    let pod = match api::get(&pods, &name).await? {
+        // It may be all that serves: a bridge that is there is used, whatever image of the gate it has.
+        Some(pod)
+            if pod.metadata.deletion_timestamp.is_none()
+                && sealed_hash(&pod.metadata) == sealed_hash(&wanted.metadata) =>
+        {
+            pod
+        }
+        _ => node_task::start(&pods, &wanted).await?,
+    };
+    context.progress.waiting(&format!("pod {name}"));
+    wait_ready(&pods, &pod).await
+}
+
+/// Waits until the Pod is ready, or until it is clear that it will not be.
+pub async fn wait_ready(pods: &Api<Pod>, pod: &Pod) -> Result<(), ExecuteError> {
+    let name = pod.name_any();
+    api::until(format!("pod {name}"), START, || async {
+        match api::get(pods, &name).await? {
+            None => Err(ExecuteError::TargetFails {
+                subject: format!("pod {name}"),
+                reason: "it was deleted by somebody".to_owned(),
+                words: None,
+            }),
+            Some(now) => match failure(&now) {
+                Some(error) => Err(error),
+                None => Ok(is_ready(&now).then_some(())),
+            },
+        }
+    })
+    .await
+}
+
+/// What shows that the Pod will not become ready: it was refused, has no image, or ended by itself.
+pub fn failure(pod: &Pod) -> Option<ExecuteError> {
+    let fails = |reason: String, words: Option<String>| ExecuteError::TargetFails {
+        subject: format!("pod {}", pod.name_any()),
+        reason,
+        words,
+    };
+    if let Some(message) = node_task::why_not_started(pod) {
+        return Some(fails(message, None));
+    }
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find_map(|status| {
+        let ended = [status.state.as_ref(), status.last_state.as_ref()];
+        let ended = ended.into_iter().flatten().find_map(|state| state.terminated.as_ref())?;
+        let message = ended.message.as_deref().unwrap_or_default();
+        let words = last_line(message);
+        Some(fails(format!("container {} ended with exit code {}", status.name, ended.exit_code), words))
+    })
+}
+
+/// The line that says why: the last one that is an error of the component, or else the last one.
+fn last_line(message: &str) -> Option<String> {
+    let lines = || message.lines().map(str::trim).filter(|line| !line.is_empty());
+    let error = lines().rfind(|line| line.starts_with("Error:") || line.starts_with("error:"));
+    error.or_else(|| lines().next_back()).map(ToOwned::to_owned)
+}
+
+/// Removes the bridge and waits until it is gone.
+pub async fn remove(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    if let Some(pod) = api::get(&pods, &bridge::name(component, node)).await? {
+        api::delete(&pods, &pod).await?;
+        api::gone(&pods, &pod, Duration::from_secs(90)).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "b"}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn tells_what_will_not_become_ready() {
+        let cases = [
+            (serde_json::json!({"phase": "Pending"}), None),
+            (
+                serde_json::json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no cpu"}),
+                Some("OutOfcpu: no cpu"),
+            ),
+            (
+                serde_json::json!({"containerStatuses": [{"name": "kube-apiserver", "image": "i", "imageID": "",
+                    "ready": false, "restartCount": 0,
+                    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "not found"}}}]}),
+                Some("i: ImagePullBackOff: not found"),
+            ),
+            (
+                serde_json::json!({"containerStatuses": [{"name": "kube-apiserver", "image": "i", "imageID": "",
+                    "ready": false, "restartCount": 0,
+                    "state": {"waiting": {"reason": "ContainerCreating"}}}]}),
+                None,
+            ),
+            (
+                serde_json::json!({"containerStatuses": [{"name": "kube-apiserver", "image": "i", "imageID": "",
+                    "ready": false, "restartCount": 1,
+                    "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    "lastState": {"terminated": {"exitCode": 1, "message":
+                        "I0101 one\nE0101 run.go:72] \"command failed\" err=\"no etcd\"\n"}}}]}),
+                Some("it last said: E0101 run.go:72] \"command failed\" err=\"no etcd\""),
+            ),
+        ];
+        for (status, expected) in cases {
+            let text = failure(&pod(status.clone())).map(|error| error.to_string());
+            match expected {
+                None => assert_eq!(text, None, "{status}"),
+                Some(part) => assert!(text.as_ref().is_some_and(|t| t.contains(part)), "{status}: {text:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn finds_the_line_that_says_why() {
+        assert_eq!(last_line("usage\nError: unknown flag: --x\n\n"), Some("Error: unknown flag: --x".into()));
+        assert_eq!(last_line("one\ntwo\n"), Some("two".into()));
+        assert_eq!(last_line(" \n"), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Leadership of the controller manager and the scheduler in a swap.
+//!
+//! A holder that was killed, or that does not release its lease, leaves the cluster without a leader until the lease
+//! runs out: fifteen seconds, twice for each component. Once its Pod is gone for good, the lease is cleared.
+//!
+//! Invariant: a lease is cleared only when its holder's identity was seen before the process that is now gone, and
+//! belongs to no process that could still run; the write fails if anybody renewed the lease meanwhile.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use selfhost_core::component::Component;
+use selfhost_core::labels;
+
+use super::await_ready::of_daemonset;
+use super::{Context, ExecuteError, State};
+use crate::api::{self, ApiError, call, until};
+use crate::plan::bridge_of;
+use crate::template::sealed_hash;
+
+/// How long it may take until somebody leads: a whole lease, and a margin for a busy machine.
+const ELECTION: Duration = Duration::from_secs(60);
+
+/// How long the end of the old process may take to show in the API.
+const END: Duration = Duration::from_secs(120);
+
+/// Remembers who leads before a bridge joins the election: that identity is not the bridge's.
+pub async fn remember(
+    context: &Context<'_>,
+    state: &mut State,
+    component: Component,
+) -> Result<(), ExecuteError> {
+    let Some(name) = component.leader_lease() else { return Ok(()) };
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let bridges = ListParams::default().labels(&format!("{}={component}", labels::BRIDGE));
+    let bridges = call("list the bridges", || pods.list(&bridges)).await?;
+    state.leaders.remove(&component);
+    // With a bridge of an interrupted operation nobody knows whose identity it is.
+    if bridges.items.is_empty()
+        && let Some(holder) = holder(&leases(context), name).await?
+    {
+        state.leaders.insert(component, holder);
+    }
+    Ok(())
+}
+
+/// Waits until somebody who still runs leads; clears the lease if its holder is provably gone.
+pub async fn hand_over(
+    context: &Context<'_>,
+    state: &mut State,
+    component: Component,
+    node: &str,
+) -> Result<(), ExecuteError> {
+    let Some(name) = component.leader_lease() else { return Ok(()) };
+    context.progress.waiting(&format!("the old {component} to end"));
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    until::<_, ExecuteError, _, _>(format!("the end of the old {component} on {node}"), END, || async {
+        Ok(is_ended(context, &pods, component, node).await?.then_some(()))
+    })
+    .await?;
+
+    let leases = leases(context);
+    let gone = state.leaders.remove(&component);
+    if let Some(gone) = gone.as_deref()
+        && was_on(context, gone, node).await?
+    {
+        clear(&leases, name, gone).await?;
+    }
+    context.progress.waiting(&format!("a new leader of {component}"));
+    let leader = until::<_, ApiError, _, _>(format!("a leader of {component}"), ELECTION, || async {
+        let lease = api::get(&leases, name).await?;
+        Ok(lease.as_ref().and_then(|lease| leads(lease, gone.as_deref(), Timestamp::now())))
+    })
+    .await?;
+    state.leaders.insert(component, leader);
+    Ok(())
+}
+
+fn leases(context: &Context<'_>) -> Api<Lease> {
+    Api::namespaced(context.client.clone(), labels::NAMESPACE)
+}
+
+async fn holder(leases: &Api<Lease>, name: &str) -> Result<Option<String>, ApiError> {
+    let lease = api::get(leases, name).await?;
+    Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
+}
+
+/// Whether every process of the component on the node that is on its way out has ended: a static Pod whose manifest
+/// was moved away, a Pod of an older template, a bridge that is being deleted. The kubelet removes a Pod, and a mirror
+/// Pod, from the API only when its containers have ended.
+async fn is_ended(
+    context: &Context<'_>,
+    pods: &Api<Pod>,
+    component: Component,
+    node: &str,
+) -> Result<bool, ApiError> {
+    let mirror = api::get(pods, &format!("{component}-{node}")).await?;
+    if mirror.is_some_and(|pod| pod.annotations().contains_key(labels::MIRROR)) {
+        return Ok(false);
+    }
+    let wanted = context.plan.hash(component);
+    let old = of_daemonset(pods, component, node).await?;
+    if old.iter().any(|pod| sealed_hash(&pod.metadata) != wanted) {
+        return Ok(false);
+    }
+    let bridges = ListParams::default().labels(&format!("{}={component}", labels::BRIDGE));
+    let bridges = call("list the bridges", || pods.list(&bridges)).await?;
+    Ok(!bridges.items.iter().any(|pod| {
+        pod.metadata.deletion_timestamp.is_some() && bridge_of(pod).is_some_and(|(_, at)| at == node)
+    }))
+}
+
+/// Whether a leader's identity, `HOSTNAME_UUID`, is of a process on this node.
+async fn was_on(context: &Context<'_>, identity: &str, node: &str) -> Result<bool, ApiError> {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let hostname = api::get(&nodes, node)
+        .await?
+        .and_then(|node| node.labels().get("kubernetes.io/hostname").cloned())
+        .unwrap_or_else(|| node.to_owned());
+    let of = |name: &str| identity.strip_prefix(name).is_some_and(|rest| rest.starts_with('_'));
+    Ok(of(node) || of(&hostname))
+}
+
+/// Clears the lease as client-go's own release does, if `gone` still holds it.
+async fn clear(leases: &Api<Lease>, name: &str, gone: &str) -> Result<(), ApiError> {
+    let Some(mut lease) = api::get(leases, name).await? else { return Ok(()) };
+    let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(gone)) else {
+        return Ok(());
+    };
+    let now = MicroTime(Timestamp::now());
+    spec.holder_identity = Some(String::new());
+    spec.lease_duration_seconds = Some(1);
+    spec.renew_time = Some(now.clone());
+    spec.acquire_time = Some(now);
+    // Where somebody took it meanwhile: better still.
+    api::replace(leases, &lease).await.map(drop)
+}
+
+/// Who leads, if it is not the one who is gone and the lease is still good.
+fn leads(lease: &Lease, gone: Option<&str>, now: Timestamp) -> Option<String> {
+    let spec = lease.spec.as_ref()?;
+    let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
+    let renewed = spec.renew_time.as_ref()?.0;
+    let good = now.duration_since(renewed).as_secs() < i64::from(spec.lease_duration_seconds?);
+    (good && Some(holder.as_str()) != gone).then_some(holder)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::coordination::v1::LeaseSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_leader_is_somebody_else_with_a_good_lease() {
+        let now: Timestamp = "2026-01-01T00:00:20Z".parse().unwrap();
+        for (holder, renewed, gone, expected) in [
+            ("cp1_new", "2026-01-01T00:00:19Z", Some("cp1_old"), Some("cp1_new")),
+            ("cp1_old", "2026-01-01T00:00:19Z", Some("cp1_old"), None),
+            ("cp1_new", "2026-01-01T00:00:01Z", Some("cp1_old"), None),
+            ("", "2026-01-01T00:00:19Z", Some("cp1_old"), None),
+            ("cp1_any", "2026-01-01T00:00:19Z", None, Some("cp1_any")),
+        ] {
+            let lease = Lease {
+                spec: Some(LeaseSpec {
+                    holder_identity: Some(holder.to_owned()),
+                    lease_duration_seconds: Some(15),
+                    renew_time: Some(MicroTime(renewed.parse().unwrap())),
+                    ..LeaseSpec::default()
+                }),
+                ..Lease::default()
+            };
+            assert_eq!(leads(&lease, gone, now).as_deref(), expected, "{holder} {renewed} {gone:?}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The acts that change what runs: taking over a DaemonSet, writing it, moving a static manifest away, deleting a Pod.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use selfhost_core::component::Component;
+use selfhost_core::labels;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::await_ready::of_daemonset;
+use super::{Context, ExecuteError};
+use crate::api::{self, call};
+use crate::node_task::{self, KEPT, Task};
+use crate::template::sealed_hash;
+
+/// How long a static Pod may take to stop listening once its manifest is gone.
+const STOP_LISTENING: Duration = Duration::from_secs(60);
+
+/// How long an old Pod may take to drain: its grace period, and a margin.
+const DRAIN: Duration = Duration::from_secs(120);
+
+/// Takes over a DaemonSet that somebody else made: it stops rolling by itself, and every node on which it runs gets
+/// our label, so that it keeps its Pod when the template asks for that label.
+pub async fn adopt(context: &Context<'_>, component: Component) -> Result<(), ExecuteError> {
+    let daemonsets: Api<DaemonSet> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let name = component.daemonset_name();
+    let on_delete = json!({"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}});
+    api::merge(&daemonsets, name, on_delete).await?;
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let of_app = ListParams::default().labels(&format!("{}={name}", labels::K8S_APP));
+    let running = call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?;
+    for node in running.items.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()) {
+        hand_to_daemonset(context, component, node).await?;
+    }
+    Ok(())
+}
+
+/// Writes the DaemonSet as planned. Its template is replaced as a whole: what the plan does not name is not there.
+pub async fn apply(context: &Context<'_>, component: Component) -> Result<(), ExecuteError> {
+    let name = component.daemonset_name();
+    let wanted = context.plan.daemonset(component).ok_or_else(|| ExecuteError::Stale {
+        subject: format!("daemonset kube-system/{name}"),
+        message: "the plan has no template for it".to_owned(),
+    })?;
+    let daemonsets: Api<DaemonSet> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let Some(now) = api::get(&daemonsets, name).await? else {
+        api::create(&daemonsets, &wanted).await?;
+        return Ok(());
+    };
+    if hash_of(&now) == hash_of(&wanted) && now.spec.update_strategy == wanted.spec.update_strategy {
+        return Ok(());
+    }
+    let operations: Vec<Value> = vec![
+        // Nobody else's edit, made since it was read, is lost.
+        json!({"op": "test", "path": "/metadata/resourceVersion", "value": now.resource_version()}),
+        json!({"op": "replace", "path": "/spec/template", "value": wanted.spec.template}),
+        json!({"op": "replace", "path": "/spec/updateStrategy", "value": wanted.spec.update_strategy}),
+    ];
+    let patch: json_patch::Patch =
+        serde_json::from_value(Value::Array(operations)).expect("these are JSON patch operations");
+    Ok(api::json_patch(&daemonsets, name, patch).await?)
+}
+
+fn hash_of(daemonset: &DaemonSet) -> Option<&str> {
+    sealed_hash(daemonset.spec.template.metadata.as_ref()?)
+}
+
+/// What the node part reports of a manifest that it took away.
+#[derive(Debug, Deserialize)]
+struct Retired {}
+
+/// Moves the static manifest away, waits until its server has stopped listening, and labels the node.
+pub async fn retire(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let stale = |message: String| ExecuteError::Stale { subject: format!("{component} on {node}"), message };
+    let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected".to_owned()))?;
+    let file = facts.manifest_path(component);
+    let hash = facts.manifest_hash(component).ok_or_else(|| stale(format!("there is no {file}")))?;
+    let name = format!("retire-{component}");
+    let task = Task {
+        name: "retire-manifest",
+        node,
+        image: &context.plan.around.node_image,
+        args: vec![
+            format!("--file={file}"),
+            format!("--kept={KEPT}"),
+            format!("--sha256={hash}"),
+            format!("--port={}", context.plan.port(component)),
+            format!("--timeout={}", STOP_LISTENING.as_secs()),
+        ],
+        directories: vec![facts.manifest_dir.clone(), KEPT.to_owned()],
+        limit: STOP_LISTENING,
+    };
+    context.progress.waiting(&format!("{name} on {node}"));
+    node_task::run::<Retired>(&context.client, &task).await?;
+    hand_to_daemonset(context, component, node).await
+}
+
+/// Labels the node, so that the DaemonSet makes a Pod on it.
+async fn hand_to_daemonset(
+    context: &Context<'_>,
+    component: Component,
+    node: &str,
+) -> Result<(), ExecuteError> {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let label = BTreeMap::from([(labels::node_label(component), "true")]);
+    Ok(api::merge(&nodes, node, json!({"metadata": {"labels": label}})).await?)
+}
+
+/// Deletes every Pod of the DaemonSet on the node that is not what the plan wants, and waits until it has drained:
+/// the DaemonSet controller makes the next one only then.
+pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let wanted = context.plan.hash(component);
+    for pod in of_daemonset(&pods, component, node).await? {
+        if sealed_hash(&pod.metadata) == wanted {
+            continue;
+        }
+        if pod.metadata.deletion_timestamp.is_none() {
+            api::delete(&pods, &pod).await?;
+        }
+        context.progress.waiting(&format!("pod {} to drain", pod.name_any()));
+        api::gone(&pods, &pod, DRAIN).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! Node tasks: short-lived Pods, pinned to a node, that run the node part for one act on the host.
+//!
+//! Invariant: a task is idempotent, so that a Pod that was left over by an interrupted operation is removed and the
+//! task runs again. Its result is the Pod's termination message: no right to read logs, and no connection from the API
+//! server to the kubelet, is needed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{
+    Container, HostPathVolumeSource, Pod, PodSpec, SecurityContext, Toleration, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Api, Client, ResourceExt};
+use selfhost_core::labels;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{self, ApiError};
+use crate::template::short_hash;
+
+/// Where manifests that a pivot takes away are kept on the node.
+pub const KEPT: &str = "/var/lib/selfhost/manifests";
+
+/// How long a task's Pod may take beyond what the task itself was given: pulling the node image included.
+const OVERHEAD: Duration = Duration::from_secs(120);
+
+/// A node task.
+#[derive(Debug, Clone)]
+pub struct Task<'a> {
+    /// Its name, part of the Pod's: `retire-manifest`.
+    pub name: &'a str,
+    /// The node it acts on.
+    pub node: &'a str,
+    /// The node part's image.
+    pub image: &'a str,
+    /// Arguments after `selfhost-node task NAME`.
+    pub args: Vec<String>,
+    /// Directories of the host, at the same path inside.
+    pub directories: Vec<String>,
+    /// How long the task itself may take.
+    pub limit: Duration,
+}
+
+/// A node task that did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The Pod could not be made or watched.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The Pod did not run: image, admission by the kubelet, container runtime.
+    #[error("{task} on {node} did not start: {message}")]
+    NotStarted {
+        /// The task's name.
+        task: String,
+        /// The node.
+        node: String,
+        /// What the kubelet says.
+        message: String,
+    },
+    /// The task ran and refused or failed.
+    #[error("{task} on {node}: {message}")]
+    Failed {
+        /// The task's name.
+        task: String,
+        /// The node.
+        node: String,
+        /// What the task says.
+        message: String,
+        /// What it advises.
+        hint: Option<String>,
+    },
+}
+
+/// Runs the task and reads its result.
+pub async fn run<T: DeserializeOwned>(client: &Client, task: &Task<'_>) -> Result<T, TaskError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
+    let pod = start(&pods, &pod(task)).await?;
+    let result = finish(&pods, task, &pod).await;
+    // A Pod that cannot be removed now is removed by the next task of its name.
+    let _ = api::delete(&pods, &pod).await;
+    result
+}
+
+/// Creates the Pod, after whatever has its name from an interrupted operation is gone.
+pub async fn start(pods: &Api<Pod>, pod: &Pod) -> Result<Pod, ApiError> {
+    let name = pod.name_any();
+    loop {
+        if let Some(old) = api::get(pods, &name).await? {
+            api::delete(pods, &old).await?;
+            api::gone(pods, &old, Duration::from_secs(90)).await?;
+        }
+        if let Some(created) = api::create(pods, pod).await? {
+            return Ok(created);
+        }
+    }
+}
+
+/// Waits for the end of the task's Pod and reads the message that it left.
+async fn finish<T: DeserializeOwned>(pods: &Api<Pod>, task: &Task<'_>, pod: &Pod) -> Result<T, TaskError> {
+    let name = pod.name_any();
+    let what = format!("{} on {}", task.name, task.node);
+    api::until(what, task.limit + OVERHEAD, || async {
+        let Some(pod) = api::get(pods, &name).await? else {
+            return Err(not_started(task, "its Pod was deleted by somebody"));
+        };
+        if let Some(message) = why_not_started(&pod) {
+            return Err(not_started(task, &message));
+        }
+        ended(&pod, task.name).map(|end| read_end(task, &end)).transpose()
+    })
+    .await
+}
+
+fn not_started(task: &Task<'_>, message: &str) -> TaskError {
+    TaskError::NotStarted {
+        task: task.name.to_owned(),
+        node: task.node.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// How a container ended: exit code and last words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its exit code.
+    pub code: i32,
+    /// Its termination message.
+    pub message: String,
+}
+
+/// How the container of this name ended; `None` while it has not.
+pub fn ended(pod: &Pod, container: &str) -> Option<End> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let state = statuses.iter().find(|status| status.name == container)?.state.as_ref()?;
+    let terminated = state.terminated.as_ref()?;
+    Some(End { code: terminated.exit_code, message: terminated.message.clone().unwrap_or_default() })
+}
+
+/// Why a Pod does not start and will not by itself: refused by the kubelet, or without its image.
+pub fn why_not_started(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    if status.phase.as_deref() == Some("Failed") && status.container_statuses.is_none() {
+        let reason = status.reason.clone().unwrap_or_default();
+        return Some(format!("{reason}: {}", status.message.clone().unwrap_or_default()));
+    }
+    status.container_statuses.iter().flatten().find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        let hopeless = matches!(
+            reason,
+            "ImagePullBackOff"
+                | "InvalidImageName"
+                | "ErrImageNeverPull"
+                | "ImageInspectError"
+                | "CreateContainerConfigError"
+        );
+        hopeless.then(|| {
+            let message = waiting.message.clone().unwrap_or_default();
+            format!("{}: {reason}: {message}", container.image)
+        })
+    })
+}
+
+/// What a task leaves when it fails.
+#[derive(Debug, Deserialize)]
+struct Failure {
+    error: String,
+    hint: Option<String>,
+}
+
+fn read_end<T: DeserializeOwned>(task: &Task<'_>, end: &End) -> Result<T, TaskError> {
+    let failed = |message: String, hint| TaskError::Failed {
+        task: task.name.to_owned(),
+        node: task.node.to_owned(),
+        message,
+        hint,
+    };
+    if end.code != 0 {
+        return Err(match serde_json::from_str::<Failure>(&end.message) {
+            Ok(failure) => failed(failure.error, failure.hint),
+            Err(_) => failed(format!("exit code {}: {}", end.code, end.message.trim()), None),
+        });
+    }
+    serde_json::from_str(&end.message).map_err(|error| {
+        let hint = "the node image and the plugin must be of one version".to_owned();
+        failed(format!("cannot read its result: {error}"), Some(hint))
+    })
+}
+
+/// The task's Pod.
+pub fn pod(task: &Task<'_>) -> Pod {
+    let mut args = vec!["task".to_owned(), task.name.to_owned()];
+    args.extend(task.args.iter().cloned());
+    let (volumes, volume_mounts) = host_directories(&task.directories);
+    let container = Container {
+        name: task.name.to_owned(),
+        image: Some(task.image.to_owned()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(args),
+        security_context: Some(SecurityContext { privileged: Some(true), ..SecurityContext::default() }),
+        volume_mounts: Some(volume_mounts),
+        ..Container::default()
+    };
+    on_node(format!("selfhost-{}-{}", task.name, task.node), task.name, task.node, vec![container], volumes)
+}
+
+/// A Pod of ours on a node: it runs once, whatever the node's taints say, in the host's network and process spaces.
+pub fn on_node(name: String, task: &str, node: &str, containers: Vec<Container>, volumes: Vec<Volume>) -> Pod {
+    let name = if name.len() <= 253 {
+        name
+    } else {
+        format!("selfhost-{task}-{}", short_hash(node.as_bytes()))
+    };
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(labels::NAMESPACE.to_owned()),
+            labels: Some(BTreeMap::from([(labels::TASK.to_owned(), task.to_owned())])),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: Some(node.to_owned()),
+            host_network: Some(true),
+            host_pid: Some(true),
+            restart_policy: Some("Never".to_owned()),
+            priority_class_name: Some("system-node-critical".to_owned()),
+            automount_service_account_token: Some(false),
+            termination_grace_period_seconds: Some(5),
+            tolerations: Some(vec![Toleration {
+                operator: Some("Exists".to_owned()),
+                ..Toleration::default()
+            }]),
+            containers,
+            volumes: Some(volumes),
+            ..PodSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Directories of the host, mounted at the same path.
+fn host_directories(paths: &[String]) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let mount = |(index, path): (usize, &String)| {
+        let name = format!("host-{index}");
+        let source =
+            HostPathVolumeSource { path: path.clone(), type_: Some("DirectoryOrCreate".to_owned()) };
+        (
+            Volume { name: name.clone(), host_path: Some(source), ..Volume::default() },
+            VolumeMount { name, mount_path: path.clone(), ..VolumeMount::default() },
+        )
+    };
+    paths.iter().enumerate().map(mount).unzip()
+}

@@ -1,0 +1,280 @@
+//! Plans: what an operation will do, decided before it does anything.
+//!
+//! Invariant: pure and synchronous. A plan is made from an inventory and a target, never changes, and names every
+//! write; whoever executes it chooses nothing. Planning again from what an interrupted execution left gives the rest
+//! of the same plan.
+
+pub mod preconditions;
+pub mod pivot;
+pub mod upgrade;
+pub mod verify;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
+use selfhost_core::component::{Component, Hosting};
+use selfhost_core::finding::{Code, Finding};
+use selfhost_core::labels;
+use selfhost_core::version::KubeVersion;
+use serde::Serialize;
+
+use crate::inventory::{Instance, Inventory};
+use crate::template::{self, bridge};
+
+/// What an operation is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// From static Pods to DaemonSets.
+    Pivot,
+    /// To another version.
+    Upgrade(KubeVersion),
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pivot => f.write_str("pivot"),
+            Self::Upgrade(target) => write!(f, "upgrade {target}"),
+        }
+    }
+}
+
+/// What an operation will do.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What it is for.
+    pub goal: Goal,
+    /// Every act, in order.
+    pub steps: Vec<Step>,
+    /// What each component's DaemonSet will run.
+    pub templates: BTreeMap<Component, PodTemplateSpec>,
+    /// The control-plane nodes, by name.
+    pub nodes: BTreeMap<String, PlannedNode>,
+    /// What the bridges need to know.
+    pub around: bridge::Surroundings,
+}
+
+/// A control-plane node, as far as a plan depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedNode {
+    /// The address at which its API server is reached.
+    pub address: IpAddr,
+    /// The value of kubeadm's annotation on its API server Pod, to be kept.
+    pub advertised: Option<String>,
+    /// What the component's Pod on this node is made from now.
+    pub hosting: BTreeMap<Component, Hosting>,
+}
+
+/// One act of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Step {
+    /// What is done.
+    pub verb: Verb,
+    /// To which component; none where the act is about the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub component: Option<Component>,
+    /// On which node; none where the act is about the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
+/// What a step does. Each is idempotent: done twice, the second time does nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Takes over a DaemonSet of kubeadm's: no rolling by itself, nodes carry our label.
+    Adopt,
+    /// Starts the bridge and waits until it is ready; an API server's gate diverts from then on.
+    Bridge,
+    /// Keeps the node's address in the `kubernetes` Service while its API server is away.
+    Announce,
+    /// Writes the DaemonSet. Nothing rolls.
+    Apply,
+    /// Moves the static manifest away, waits until its server has stopped listening, and hands the node to the
+    /// DaemonSet.
+    Retire,
+    /// Deletes the Pod, so that the DaemonSet makes the next one.
+    Delete,
+    /// Clears the leader lease of a holder that is provably gone.
+    HandOver,
+    /// Waits until the new Pod is ready and has stayed so.
+    Await,
+    /// Ends the divert and removes the bridge.
+    Release,
+    /// Writes the new version into kubeadm's ConfigMap.
+    Record,
+}
+
+impl Verb {
+    /// The verb as a user reads it in a plan.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Adopt => "adopt DaemonSet",
+            Self::Bridge => "start bridge",
+            Self::Announce => "keep address announced",
+            Self::Apply => "write DaemonSet",
+            Self::Retire => "move static manifest away",
+            Self::Delete => "replace Pod",
+            Self::HandOver => "hand over leadership",
+            Self::Await => "wait until ready",
+            Self::Release => "release bridge",
+            Self::Record => "record version",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(node) = &self.node {
+            write!(f, "{node} ")?;
+        }
+        if let Some(component) = self.component {
+            write!(f, "{component}: ")?;
+        }
+        f.write_str(self.verb.describe())
+    }
+}
+
+impl Plan {
+    /// Names the plan by its content: the same plan, made again, has the same id.
+    pub fn id(&self) -> String {
+        let mut text = self.goal.to_string();
+        for (component, template) in &self.templates {
+            let hash = template.metadata.as_ref().and_then(template::sealed_hash).unwrap_or_default();
+            text.push_str(&format!("\n{component} {hash}"));
+        }
+        for step in &self.steps {
+            text.push_str(&format!("\n{step}"));
+        }
+        template::short_hash(text.as_bytes())[..8].to_owned()
+    }
+
+    /// The DaemonSet that `component` ends with.
+    pub fn daemonset(&self, component: Component) -> Option<k8s_openapi::api::apps::v1::DaemonSet> {
+        Some(template::daemonset(component, self.templates.get(&component)?.clone()))
+    }
+
+    /// The hash of the template that `component` ends with.
+    pub fn hash(&self, component: Component) -> Option<&str> {
+        template::sealed_hash(self.templates.get(&component)?.metadata.as_ref()?)
+    }
+
+    /// The bridge Pod of `component` on `node`.
+    pub fn bridge(&self, component: Component, node: &str) -> Option<Pod> {
+        Some(bridge::pod(component, self.templates.get(&component)?, node, &self.around))
+    }
+
+    /// The port on which `component` serves.
+    pub fn port(&self, component: Component) -> u16 {
+        self.templates.get(&component).map_or(component.default_port(), |template| {
+            bridge::port(component, &template::command_line(component, template))
+        })
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// The steps that replace `component` on `node`, or finish replacing it, from what is there now.
+fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -> Vec<Step> {
+    let instances: Vec<&Instance> =
+        inventory.instances.iter().filter(|i| i.component == component && i.node == node).collect();
+    let is_static = instances.iter().any(|instance| instance.hosting == Hosting::StaticPod);
+    let is_new = |instance: &&&Instance| {
+        instance.hosting == Hosting::SelfHosted && template::sealed_hash(&instance.pod.metadata) == Some(wanted)
+    };
+    let replaced = !is_static && instances.iter().any(|i| is_new(&i) && is_ready(&i.pod));
+    let bridged = inventory.bridges.iter().any(|pod| bridge_of(pod) == Some((component, node.to_owned())));
+
+    let verbs: &[Verb] = match (component, replaced, bridged) {
+        (_, true, false) => &[],
+        (Component::ApiServer, true, true) => &[Verb::Await, Verb::Release],
+        (_, true, true) => &[Verb::Await, Verb::Release, Verb::HandOver],
+        (Component::ApiServer, false, _) if is_static => {
+            &[Verb::Bridge, Verb::Announce, Verb::Apply, Verb::Retire, Verb::Await, Verb::Release]
+        }
+        (Component::ApiServer, false, _) => {
+            &[Verb::Bridge, Verb::Announce, Verb::Apply, Verb::Delete, Verb::Await, Verb::Release]
+        }
+        (_, false, _) if is_static => &[
+            Verb::Bridge,
+            Verb::Apply,
+            Verb::Retire,
+            Verb::HandOver,
+            Verb::Await,
+            Verb::Release,
+            Verb::HandOver,
+        ],
+        (_, false, _) => &[
+            Verb::Bridge,
+            Verb::Apply,
+            Verb::Delete,
+            Verb::HandOver,
+            Verb::Await,
+            Verb::Release,
+            Verb::HandOver,
+        ],
+    };
+    verbs
+        .iter()
+        .map(|verb| Step { verb: *verb, component: Some(component), node: Some(node.to_owned()) })
+        .collect()
+}
+
+/// Which component a bridge Pod stands in for, and on which node.
+pub fn bridge_of(pod: &Pod) -> Option<(Component, String)> {
+    let component = pod.metadata.labels.as_ref()?.get(labels::BRIDGE)?.parse().ok()?;
+    Some((component, pod.spec.as_ref()?.node_name.clone()?))
+}
+
+/// Whether the kubelet calls the Pod ready, and it is not on its way out.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// The nodes of a plan: every control-plane node, with its address.
+fn planned_nodes(inventory: &Inventory) -> Result<BTreeMap<String, PlannedNode>, Vec<Finding>> {
+    let mut nodes = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (name, node) in &inventory.control_plane {
+        let here = || inventory.instances.iter().filter(|instance| instance.node == *name);
+        let of_pod = here().find_map(|instance| instance.pod.status.as_ref()?.host_ip.clone());
+        let of_node = || {
+            let addresses = node.status.as_ref()?.addresses.as_ref()?;
+            Some(addresses.iter().find(|address| address.type_ == "InternalIP")?.address.clone())
+        };
+        let Some(address) = of_pod.or_else(of_node).and_then(|address| address.parse().ok()) else {
+            findings.push(
+                Finding::new(Code::LayoutUnknown, format!("node {name}"), "has no internal address")
+                    .hint("the kubelet reports it: kubectl get node -o wide"),
+            );
+            continue;
+        };
+        let advertised = here()
+            .filter(|instance| instance.component == Component::ApiServer)
+            .find_map(|i| i.pod.metadata.annotations.as_ref()?.get(labels::ADVERTISE_ADDRESS).cloned());
+        let mut hosting = BTreeMap::new();
+        for instance in here() {
+            let seen = hosting.entry(instance.component).or_insert(instance.hosting);
+            if *seen != instance.hosting {
+                *seen = Hosting::Mixed;
+            }
+        }
+        nodes.insert(name.clone(), PlannedNode { address, advertised, hosting });
+    }
+    if findings.is_empty() { Ok(nodes) } else { Err(findings) }
+}
+
+/// Nodes by what is asked of them.
+impl PlannedNode {
+    /// The value for kubeadm's annotation: what it was, or what kubeadm would write.
+    pub fn endpoint(&self, port: u16) -> String {
+        self.advertised.clone().unwrap_or_else(|| std::net::SocketAddr::new(self.address, port).to_string())
+    }
+}

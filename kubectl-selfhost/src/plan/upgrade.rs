@@ -1,0 +1,148 @@
+//! Planning an upgrade of a self-hosted control plane to another version.
+
+use std::collections::BTreeMap;
+
+use selfhost_core::component::{Component, Hosting};
+use selfhost_core::finding::{Code, Finding};
+use selfhost_core::version::{self, KubeVersion, VersionRequest};
+
+use super::pivot::current_template;
+use super::{Goal, Plan, Step, Verb, planned_nodes, preconditions, swap};
+use crate::inventory::Inventory;
+use crate::template::{self, bridge};
+
+/// The plan that brings every component to `target`, or what speaks against it.
+///
+/// `repository` replaces the images' repository: `registry.example.org/k8s`.
+pub fn plan(
+    inventory: &Inventory,
+    target: &KubeVersion,
+    node_image: &str,
+    repository: Option<&str>,
+) -> Result<Plan, Vec<Finding>> {
+    let goal = Goal::Upgrade(target.clone());
+    let mut findings = preconditions::common(inventory, &goal);
+    findings.extend(preconditions::skew(inventory, target));
+    let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
+        findings.extend(more);
+        BTreeMap::new()
+    });
+    let mut templates = BTreeMap::new();
+    for component in Component::ALL {
+        if let Some(finding) = not_self_hosted(inventory, component) {
+            findings.push(finding);
+            continue;
+        }
+        match current_template(inventory, component) {
+            Ok(template) => {
+                let at = template::at_version(component, template, target, repository);
+                // The version decides which shutdown flags there are.
+                let (metadata, spec) = (at.metadata.unwrap_or_default(), at.spec.unwrap_or_default());
+                match template::normalize(component, &metadata, &spec, None) {
+                    Ok(template) => drop(templates.insert(component, template)),
+                    Err(error) => findings.push(Finding::new(
+                        Code::LayoutUnknown,
+                        format!("daemonset kube-system/{}", component.daemonset_name()),
+                        error.to_string(),
+                    )),
+                }
+            }
+            Err(more) => findings.extend(more),
+        }
+    }
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let mut steps = preconditions::adoptions(inventory);
+    for (component, template) in &templates {
+        let hash = template.metadata.as_ref().and_then(template::sealed_hash).unwrap_or_default();
+        for node in nodes.keys() {
+            steps.extend(swap(inventory, *component, node, hash));
+        }
+    }
+    if let Some(configuration) = &inventory.kubeadm
+        && recorded_version(configuration).is_some_and(|recorded| recorded != *target)
+    {
+        steps.push(Step { verb: Verb::Record, component: None, node: None });
+    }
+    Ok(Plan {
+        goal,
+        steps,
+        templates,
+        nodes,
+        around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
+    })
+}
+
+fn not_self_hosted(inventory: &Inventory, component: Component) -> Option<Finding> {
+    let of_component = || inventory.instances.iter().filter(|instance| instance.component == component);
+    if let Some(instance) = of_component().find(|instance| instance.hosting == Hosting::StaticPod) {
+        return Some(
+            Finding::new(
+                Code::NotSelfHosted,
+                format!("{component} on {}", instance.node),
+                "is a static Pod, which an upgrade through the API cannot change",
+            )
+            .hint("kubectl selfhost pivot"),
+        );
+    }
+    if !inventory.daemonsets.contains_key(&component) {
+        return Some(
+            Finding::new(Code::NotSelfHosted, component.name(), "has no DaemonSet")
+                .hint("kubectl selfhost status"),
+        );
+    }
+    None
+}
+
+/// The version that a request means: itself, or the newest patch among `known`.
+///
+/// `None` where a minor is asked for of which no patch is known.
+pub fn resolve(request: &VersionRequest, known: &[KubeVersion]) -> Option<KubeVersion> {
+    match request {
+        VersionRequest::Exact(version) => Some(version.clone()),
+        VersionRequest::Minor(major, minor) => {
+            known.iter().filter(|v| (v.major, v.minor) == (*major, *minor) && v.pre.is_none()).max().cloned()
+        }
+    }
+}
+
+/// The versions of kube-apiserver whose images some control-plane node already holds, oldest first.
+pub fn versions_on_nodes(inventory: &Inventory) -> Vec<KubeVersion> {
+    let mut versions: Vec<KubeVersion> = inventory
+        .control_plane
+        .values()
+        .filter_map(|node| node.status.as_ref()?.images.as_ref())
+        .flatten()
+        .flat_map(|image| image.names.iter().flatten())
+        .filter(|name| {
+            let repository = name.split(['@', ':']).next().unwrap_or_default();
+            // 1.11's images carried the architecture in their names.
+            repository.rsplit('/').next().is_some_and(|last| last.starts_with(Component::ApiServer.name()))
+        })
+        .filter_map(|name| version::of_image(name))
+        .collect();
+    versions.sort();
+    versions.dedup();
+    versions
+}
+
+/// The `kubernetesVersion` of kubeadm's ClusterConfiguration.
+pub fn recorded_version(configuration: &str) -> Option<KubeVersion> {
+    let line = configuration.lines().find_map(|line| line.strip_prefix("kubernetesVersion:"))?;
+    line.trim().trim_matches('"').parse().ok()
+}
+
+/// kubeadm's ClusterConfiguration with another `kubernetesVersion`; every other byte stays.
+pub fn record_version(configuration: &str, target: &KubeVersion) -> String {
+    configuration
+        .split_inclusive('\n')
+        .map(|line| match line.strip_prefix("kubernetesVersion:") {
+            Some(rest) => {
+                let end = if rest.ends_with('\n') { "\n" } else { "" };
+                format!("kubernetesVersion: {target}{end}")
+            }
+            None => line.to_owned(),
+        })
+        .collect()
+}

@@ -1,0 +1,173 @@
+//! An independent reading of a plan, before anything is executed.
+//!
+//! Invariant: shares no decision with the planner. It knows only what must never happen, and looks for it.
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use selfhost_core::component::Component;
+use selfhost_core::labels;
+
+use super::{Plan, Step, Verb};
+
+/// Why a plan must not be executed. Always a defect of the planner, never of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsafe {
+    /// A component is replaced, and nothing serves meanwhile.
+    #[error("{0}: nothing would serve meanwhile")]
+    NoBridge(Step),
+    /// An API server is replaced, and the `kubernetes` Service would be empty meanwhile.
+    #[error("{0}: the kubernetes Service would be empty meanwhile")]
+    NotAnnounced(Step),
+    /// A component is replaced by a DaemonSet that was not written yet.
+    #[error("{0}: its DaemonSet was not written before")]
+    NotApplied(Step),
+    /// A swap begins before the one before it has ended.
+    #[error("{0}: the swap before it has not ended")]
+    Overlap(Step),
+    /// A swap does not end.
+    #[error("{0}: its swap is never ended")]
+    Open(Step),
+    /// The version skew policy wants another order of components.
+    #[error("{0}: {1} must be replaced before it")]
+    Order(Step, Component),
+    /// A DaemonSet would do what no rule of ours admits.
+    #[error("daemonset {0}: {1}")]
+    DaemonSet(&'static str, &'static str),
+}
+
+/// Reads the whole plan; returns what is wrong first.
+pub fn verify(plan: &Plan) -> Result<(), Unsafe> {
+    for component in plan.templates.keys() {
+        let daemonset = plan.daemonset(*component).unwrap_or_default();
+        if let Some(problem) = daemonset_problem(*component, &daemonset) {
+            return Err(Unsafe::DaemonSet(component.daemonset_name(), problem));
+        }
+    }
+    verify_steps(&plan.steps)
+}
+
+fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
+    let mut open: Option<Swap> = None;
+    let mut applied = Vec::new();
+    let mut last = None;
+    for step in steps {
+        let (Some(component), Some(node)) = (step.component, step.node.as_deref()) else {
+            continue;
+        };
+        if let Some(before) = last.filter(|before| *before > component) {
+            return Err(Unsafe::Order(Step { component: Some(before), ..step.clone() }, component));
+        }
+        last = Some(component);
+        let swap = match &mut open {
+            Some(swap) if swap.component == component && swap.node == node => swap,
+            Some(_) => return Err(Unsafe::Overlap(step.clone())),
+            None if step.verb == Verb::HandOver => continue,
+            None => open.insert(Swap::begin(step, component, node)),
+        };
+        match step.verb {
+            Verb::Bridge => swap.bridged = true,
+            Verb::Announce => swap.announced = true,
+            Verb::Apply => applied.push(component),
+            Verb::Retire | Verb::Delete => {
+                if !swap.bridged {
+                    return Err(Unsafe::NoBridge(step.clone()));
+                }
+                if component == Component::ApiServer && !swap.announced {
+                    return Err(Unsafe::NotAnnounced(step.clone()));
+                }
+                if !applied.contains(&component) {
+                    return Err(Unsafe::NotApplied(step.clone()));
+                }
+                swap.proven = false;
+            }
+            Verb::Await => swap.proven = true,
+            Verb::Release if swap.proven => open = None,
+            Verb::Release => return Err(Unsafe::NoBridge(step.clone())),
+            Verb::HandOver | Verb::Adopt | Verb::Record => {}
+        }
+    }
+    open.map_or(Ok(()), |swap| Err(Unsafe::Open(swap.first)))
+}
+
+/// A swap between its first step and its release.
+struct Swap {
+    component: Component,
+    node: String,
+    first: Step,
+    bridged: bool,
+    announced: bool,
+    /// Whether the component itself was seen ready since it was last touched.
+    proven: bool,
+}
+
+impl Swap {
+    fn begin(step: &Step, component: Component, node: &str) -> Self {
+        Self {
+            component,
+            node: node.to_owned(),
+            first: step.clone(),
+            bridged: false,
+            announced: false,
+            proven: false,
+        }
+    }
+}
+
+fn daemonset_problem(component: Component, daemonset: &DaemonSet) -> Option<&'static str> {
+    let spec = &daemonset.spec;
+    let Some(pod) = &spec.template.spec else { return Some("has no Pod spec") };
+    let labels = spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+    let labels = labels.unwrap_or_default();
+    let selector = spec.selector.match_labels.clone().unwrap_or_default();
+    let strategy = spec.update_strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
+    let node = pod.node_selector.clone().unwrap_or_default();
+    if strategy != Some("OnDelete") {
+        Some("would roll by itself on an edit")
+    } else if selector.is_empty() || selector.iter().any(|(key, value)| labels.get(key) != Some(value)) {
+        Some("does not select its own Pods")
+    } else if node.get(labels::node_label(component)).map(String::as_str) != Some("true") {
+        Some("would start on nodes that were not handed to it")
+    } else if pod.host_network != Some(true) {
+        Some("is not on the host's network")
+    } else if pod.containers.iter().any(|container| container.ports.is_some()) {
+        Some("declares ports, which block a second Pod on the node")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn steps(component: Component, node: &str, verbs: &[Verb]) -> Vec<Step> {
+        verbs
+            .iter()
+            .map(|verb| Step { verb: *verb, component: Some(component), node: Some(node.to_owned()) })
+            .collect()
+    }
+
+    #[test]
+    fn finds_what_must_never_happen() {
+        use Component::{ApiServer, Scheduler};
+        use Verb::{Announce, Apply, Await, Bridge, Delete, HandOver, Release, Retire};
+        let whole = [Bridge, Announce, Apply, Delete, Await, Release];
+        let check = |steps: &[Step], expected: Option<&str>| {
+            let found = verify_steps(steps).err().map(|e| format!("{e:?}"));
+            let name = found.as_deref().map(|text| text.split('(').next().unwrap_or_default());
+            assert_eq!(name, expected, "{steps:?}");
+        };
+        check(&[], None);
+        check(&steps(ApiServer, "a", &whole), None);
+        check(&[steps(ApiServer, "a", &whole), steps(ApiServer, "b", &whole)].concat(), None);
+        check(&steps(Scheduler, "a", &[Bridge, Apply, Retire, HandOver, Await, Release, HandOver]), None);
+        check(&steps(ApiServer, "a", &[Await, Release]), None);
+        check(&steps(ApiServer, "a", &[Announce, Apply, Delete, Await, Release]), Some("NoBridge"));
+        check(&steps(ApiServer, "a", &[Bridge, Apply, Delete, Await, Release]), Some("NotAnnounced"));
+        check(&steps(ApiServer, "a", &[Bridge, Announce, Delete, Await, Release]), Some("NotApplied"));
+        check(&steps(ApiServer, "a", &[Bridge, Announce, Apply, Delete, Release]), Some("NoBridge"));
+        check(&steps(ApiServer, "a", &whole[..5]), Some("Open"));
+        check(&[steps(ApiServer, "a", &whole[..3]), steps(ApiServer, "b", &whole)].concat(), Some("Overlap"));
+        let late = [steps(Scheduler, "a", &[Await, Release]), steps(ApiServer, "a", &whole)].concat();
+        check(&late, Some("Order"));
+    }
+}

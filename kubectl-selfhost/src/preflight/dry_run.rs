@@ -1,0 +1,121 @@
+//! Dry runs: the API server itself says which of the plan's writes it would refuse, and why: rights, Pod Security,
+//! quotas, webhooks.
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::PostParams;
+use kube::{Api, Client, ResourceExt};
+use selfhost_core::component::Component;
+use selfhost_core::finding::{Code, Finding};
+use selfhost_core::labels;
+
+use crate::api::{self, ApiError, call};
+use crate::node_task::{self, Task};
+use crate::plan::Plan;
+use crate::template::bridge;
+
+/// Tries every kind of write that the plan makes. Nothing is stored.
+pub async fn check(client: &Client, plan: &Plan) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut take = |subject: String, result: Result<(), ApiError>| {
+        if let Err(error) = result {
+            findings.push(classify(subject, &error));
+        }
+    };
+    let daemonsets: Api<DaemonSet> = Api::namespaced(client.clone(), labels::NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    for daemonset in plan.templates.keys().filter_map(|component| plan.daemonset(*component)) {
+        let subject = format!("daemonset kube-system/{}", daemonset.name_any());
+        take(subject, api::dry_run(&daemonsets, &daemonset).await);
+    }
+    for (node, at) in &plan.nodes {
+        for component in plan.templates.keys() {
+            if let Some(pod) = plan.bridge(*component, node) {
+                let subject = format!("pod kube-system/{}", pod.name_any());
+                take(subject.clone(), create(&pods, &pod, &subject).await);
+            }
+        }
+        let task = Task {
+            name: "inspect",
+            node,
+            image: &plan.around.node_image,
+            args: Vec::new(),
+            directories: vec!["/var/lib/selfhost".to_owned()],
+            limit: std::time::Duration::ZERO,
+        };
+        let pod = node_task::pod(&task);
+        let subject = format!("pod kube-system/{}", pod.name_any());
+        take(subject.clone(), create(&pods, &pod, &subject).await);
+        if plan.templates.contains_key(&Component::ApiServer) {
+            let slice = bridge::endpoint_slice(at.address, plan.port(Component::ApiServer));
+            let subject = format!("endpointslice default/{}", labels::BRIDGE_SLICE);
+            take(subject, api::dry_run(&slices, &slice).await);
+        }
+    }
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+async fn create(api: &Api<Pod>, pod: &Pod, subject: &str) -> Result<(), ApiError> {
+    let parameters = PostParams { dry_run: true, ..PostParams::default() };
+    call(format!("create {subject}"), || async {
+        match api.create(&parameters, pod).await {
+            // Left by an interrupted operation: it was admitted once.
+            Err(error) if api::code(&error) == Some(409) => Ok(()),
+            other => other.map(drop),
+        }
+    })
+    .await
+}
+
+/// Which finding a refusal is. The API server has one code, 403, for most of them; the message tells them apart.
+fn classify(subject: String, error: &ApiError) -> Finding {
+    let ApiError::Call { source, .. } = error else {
+        return Finding::new(Code::Unhealthy, subject, error.to_string())
+            .hint("the API server must answer before it can be replaced");
+    };
+    let kube::Error::Api(status) = source.as_ref() else {
+        return Finding::new(Code::Unhealthy, subject, source.to_string())
+            .hint("the API server must answer before it can be replaced");
+    };
+    let message = status.message.clone();
+    let (code, hint) = kind_of(status.code, &message);
+    Finding::new(code, subject, message).hint(hint)
+}
+
+fn kind_of(code: u16, message: &str) -> (Code, &'static str) {
+    if message.contains("violates PodSecurity") {
+        (Code::PodSecurity, "kubectl label namespace kube-system pod-security.kubernetes.io/enforce=privileged")
+    } else if message.contains("exceeded quota") || message.contains("failed quota") {
+        (Code::Quota, "raise the quota: kubectl -n kube-system get resourcequota")
+    } else if message.contains("webhook") {
+        (Code::WebhookBlocks, "exclude kube-system from the webhook, or bring it back, before the operation")
+    } else if code == 403 {
+        (Code::Forbidden, "the rights that each command needs: docs/reference/rbac.md")
+    } else {
+        (Code::LayoutUnknown, "the API server refuses the object as it stands")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart() {
+        for (code, message, expected) in [
+            (403, "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces", Code::PodSecurity),
+            (403, "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=9", Code::Quota),
+            (403, "pods \"x\" is forbidden: failed quota: q: must specify cpu", Code::Quota),
+            (500, "Internal error occurred: failed calling webhook \"v.example.org\": connection refused", Code::WebhookBlocks),
+            (400, "admission webhook \"v.example.org\" does not support dry run", Code::WebhookBlocks),
+            (403, "pods is forbidden: User \"ann\" cannot create resource \"pods\"", Code::Forbidden),
+            (422, "DaemonSet is invalid: spec.selector: field is immutable", Code::LayoutUnknown),
+        ] {
+            assert_eq!(kind_of(code, message).0, expected, "{message}");
+        }
+    }
+}
