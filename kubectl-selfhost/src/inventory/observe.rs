@@ -20,8 +20,9 @@ use selfhost_core::labels;
 use serde::de::DeserializeOwned;
 
 use super::recognize::{self, Role};
-use super::{Instance, Inventory, Part, operation};
+use super::{Instance, Inventory, Part};
 use crate::client::Trouble;
+use crate::operation;
 
 /// The answers of one observation, as they came.
 #[derive(Debug)]

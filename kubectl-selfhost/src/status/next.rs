@@ -23,12 +23,16 @@ pub fn next(hosting: Hosting, operation: Option<&OpenOperation>, errors: bool) -
             command: format!("kubectl selfhost {command}"),
         })
     };
-    match operation {
-        Some(operation) if operation.running => return next("To follow it", "status --watch"),
-        Some(operation) if operation.what != "unknown" => {
-            return next("To finish what was begun", &operation.what);
+    if let Some(operation) = operation {
+        if operation.running {
+            return next("To follow it", "status --watch");
         }
-        _ => {}
+        if let Some(command) = operation.command.clone() {
+            return Some(Next {
+                purpose: "To finish what was begun",
+                command,
+            });
+        }
     }
     match hosting {
         Hosting::External | Hosting::Unknown => None,
@@ -49,6 +53,7 @@ mod tests {
         OpenOperation {
             holder: "ann@desk".to_owned(),
             what: "upgrade v1.37.2".to_owned(),
+            command: Some("kubectl selfhost upgrade v1.37.2".to_owned()),
             step: None,
             since: None,
             renewed: None,

@@ -42,13 +42,9 @@ pub fn open(inventory: &Inventory) -> Vec<Finding> {
             subject,
             format!("interrupted{step}; run by {holder}{last}"),
         );
-        if operation.what == "unknown" {
-            finding.hint("kubectl -n kube-system get configmap selfhost-operation -o yaml")
-        } else {
-            finding.hint(format!(
-                "kubectl selfhost {} goes on where it stopped",
-                operation.what
-            ))
+        match &operation.command {
+            Some(command) => finding.hint(format!("{command} goes on where it stopped")),
+            None => finding.hint("kubectl -n kube-system get configmap selfhost-operation -o yaml"),
         }
     };
     vec![finding]
