@@ -6,7 +6,6 @@
 pub mod certificates;
 pub mod credentials;
 pub mod observe;
-pub mod operation;
 pub mod recognize;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,7 +137,9 @@ impl Inventory {
         component: Component,
         node: &'a str,
     ) -> impl Iterator<Item = &'a Instance> {
-        self.instances.iter().filter(move |it| it.component == component && it.node == node)
+        self.instances
+            .iter()
+            .filter(move |it| it.component == component && it.node == node)
     }
 
     /// Whether anything of a control plane is to be seen as Pods or DaemonSets.
@@ -165,9 +166,10 @@ pub struct Instance {
 pub struct OpenOperation {
     /// Who runs, or ran, it: `user@host`.
     pub holder: String,
-    /// What it is, as the words that come after `kubectl selfhost`: `pivot`, `upgrade v1.37.2`. The same words go on
-    /// with it when it was interrupted.
+    /// What it is: `pivot`, `upgrade v1.37.2`.
     pub what: String,
+    /// The command that began it, and that goes on with it.
+    pub command: Option<String>,
     /// The step that it was last known to be at.
     pub step: Option<String>,
     /// When it began.

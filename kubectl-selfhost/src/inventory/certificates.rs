@@ -3,7 +3,7 @@
 //! Invariant: best effort and bounded in time. Nothing but a TLS greeting is sent to an address, and never a
 //! credential; what a server shows is looked at, not trusted.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +47,11 @@ pub struct Address {
 pub async fn observe(inventory: &Inventory, client: &Client, connected: Option<Address>) -> Vec<Certificate> {
     let mut addresses = api_servers(inventory);
     // Often it is one of them.
-    let known = |it: &Address| addresses.iter().any(|known| (&known.host, known.port) == (&it.host, it.port));
+    let known = |it: &Address| {
+        addresses
+            .iter()
+            .any(|known| (&known.host, known.port) == (&it.host, it.port))
+    };
     if let Some(connected) = connected.filter(|it| !known(it)) {
         addresses.push(connected);
     }
@@ -93,23 +97,22 @@ fn api_servers(inventory: &Inventory) -> Vec<Address> {
 /// The certificates in the Secrets that components mount; of each Secret the one that ends first. A Secret that
 /// cannot be read leaves its certificates unknown.
 async fn in_secrets(inventory: &Inventory, client: &Client) -> Vec<Certificate> {
-    let mut names: BTreeMap<(Component, String), ()> = BTreeMap::new();
+    let mut names: BTreeSet<(Component, String)> = BTreeSet::new();
     for instance in &inventory.instances {
         for name in credentials::secret_names(&instance.pod, instance.component) {
-            names.insert((instance.component, name), ());
+            names.insert((instance.component, name));
         }
     }
     let secrets: Api<Secret> = Api::namespaced(client.clone(), labels::NAMESPACE);
-    let reads = names.into_keys().take(MOST_SECRETS).map(|(component, name)| {
+    let reads = names.into_iter().take(MOST_SECRETS).map(|(component, name)| {
         let secrets = secrets.clone();
         async move {
             let secret = secrets.get(&name).await.ok()?;
             let not_after = earliest(&secret)?;
-            let place = format!("in secret {}/{name}", labels::NAMESPACE);
             Some(Certificate {
                 component,
                 node: None,
-                place: crate::inventory::Place::Secret(place),
+                place: Place::Secret(name),
                 not_after,
             })
         }

@@ -20,8 +20,9 @@ use selfhost_core::labels;
 use serde::de::DeserializeOwned;
 
 use super::recognize::{self, Role};
-use super::{Instance, Inventory, Part, operation};
+use super::{Instance, Inventory, Part};
 use crate::client::Trouble;
+use crate::operation;
 
 /// The answers of one observation, as they came.
 #[derive(Debug)]
@@ -175,7 +176,7 @@ fn sort_pods(pods: Vec<Pod>, inventory: &mut Inventory) {
             b.pod.name_any(),
         ))
     });
-    inventory.bridges.sort_by_key(|bridge| bridge.name_any());
+    inventory.bridges.sort_by_key(kube::ResourceExt::name_any);
 }
 
 fn sort_nodes(nodes: Vec<Node>, inventory: &mut Inventory) {

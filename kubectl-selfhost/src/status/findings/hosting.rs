@@ -1,0 +1,187 @@
+//! How the components are hosted, and what that leaves to be desired.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use selfhost_core::component::{Component, Hosting};
+use selfhost_core::finding::{Code, Finding};
+use selfhost_core::labels;
+
+use super::some_of;
+use crate::inventory::{Inventory, Part, recognize};
+
+/// The Pods' label with the generation of the template that they were made from; the DaemonSet controller sets it
+/// from [`TEMPLATE_GENERATION`].
+const POD_GENERATION: &str = "pod-template-generation";
+
+/// The DaemonSet's annotation with the generation of its template (k8s.io/api, `apps/v1`,
+/// `DeprecatedTemplateGeneration`; in use, whatever its name says).
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// SH0102: a component runs both as static Pod and from a DaemonSet.
+pub fn mixed(inventory: &Inventory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for component in Component::ALL {
+        let mut nodes: BTreeMap<Hosting, Vec<&str>> = BTreeMap::new();
+        for instance in inventory
+            .instances
+            .iter()
+            .filter(|instance| instance.component == component)
+        {
+            nodes.entry(instance.hosting).or_default().push(&instance.node);
+        }
+        if let (Some(fixed), Some(hosted)) = (nodes.get(&Hosting::StaticPod), nodes.get(&Hosting::SelfHosted))
+        {
+            let message = format!(
+                "a static Pod on {}, self-hosted on {}",
+                some_of(fixed),
+                some_of(hosted)
+            );
+            findings.push(
+                Finding::new(Code::Mixed, component.name(), message)
+                    .hint("kubectl selfhost pivot moves the rest"),
+            );
+        }
+    }
+    findings
+}
+
+/// SH0108: an edit of a DaemonSet would roll its Pods by itself, without a bridge and without a check.
+pub fn rolls_by_itself(inventory: &Inventory) -> Vec<Finding> {
+    inventory
+        .daemonsets
+        .iter()
+        .filter(|(_, daemonset)| strategy(daemonset) != "OnDelete")
+        .map(|(component, daemonset)| {
+            let message = format!(
+                "updateStrategy {}: an edit replaces its Pods at once",
+                strategy(daemonset)
+            );
+            Finding::new(Code::RollsByItself, subject(*component), message)
+                .hint("kubectl selfhost upgrade adopts it, and sets OnDelete")
+        })
+        .collect()
+}
+
+/// A DaemonSet's update strategy; the API's default where it names none.
+pub fn strategy(daemonset: &DaemonSet) -> &str {
+    let strategy = daemonset.spec.update_strategy.as_ref();
+    strategy
+        .and_then(|strategy| strategy.type_.as_deref())
+        .unwrap_or("RollingUpdate")
+}
+
+/// SH0109: a running Pod is not what its DaemonSet's template says.
+pub fn drift(inventory: &Inventory) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (component, daemonset) in &inventory.daemonsets {
+        let stale = stale_nodes(inventory, *component, daemonset);
+        if !stale.is_empty() {
+            findings.push(
+                Finding::new(
+                    Code::Drift,
+                    subject(*component),
+                    format!(
+                        "was edited, and {} still run{} what it said before",
+                        some_of(&stale),
+                        plural(&stale)
+                    ),
+                )
+                .hint("kubectl selfhost upgrade rolls it node by node"),
+            );
+        }
+    }
+    findings
+}
+
+fn plural(names: &[&str]) -> &'static str {
+    if names.len() == 1 { "s" } else { "" }
+}
+
+/// The nodes whose Pod was made from an older template.
+fn stale_nodes<'a>(inventory: &'a Inventory, component: Component, daemonset: &DaemonSet) -> Vec<&'a str> {
+    let Some(wanted) = daemonset
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(TEMPLATE_GENERATION))
+    else {
+        return Vec::new();
+    };
+    // A template that was edited back has a new generation, and Pods that are as they should be: the controller,
+    // which compares contents, knows. Its count is about the generation that it has seen.
+    let status = daemonset.status.as_ref();
+    let seen = status.and_then(|status| status.observed_generation) == daemonset.metadata.generation;
+    if let Some(status) = status.filter(|_| seen)
+        && status.updated_number_scheduled.unwrap_or(0) >= status.current_number_scheduled
+    {
+        return Vec::new();
+    }
+    inventory
+        .instances
+        .iter()
+        .filter(|it| it.component == component && it.hosting == Hosting::SelfHosted)
+        .filter(|it| recognize::label(&it.pod, POD_GENERATION).is_some_and(|made_from| made_from != wanted))
+        .map(|it| it.node.as_str())
+        .collect()
+}
+
+/// SH0110: the cluster was made self-hosted by kubeadm 1.5 to 1.18: its DaemonSets do not have our selector.
+pub fn made_by_kubeadm(inventory: &Inventory) -> Vec<Finding> {
+    let foreign: Vec<&str> = inventory
+        .daemonsets
+        .iter()
+        .filter(|(component, daemonset)| {
+            let template = daemonset.spec.template.spec.as_ref();
+            let selector = template.and_then(|pod| pod.node_selector.as_ref());
+            selector.is_none_or(|selector| !selector.contains_key(labels::node_label(**component)))
+        })
+        .map(|(component, _)| component.name())
+        .collect();
+    if foreign.is_empty() {
+        return Vec::new();
+    }
+    let message = format!(
+        "{} laid out by kubeadm 1.5 to 1.18, not by this tool",
+        some_of(&foreign)
+    );
+    vec![
+        Finding::new(Code::KubeadmSelfHosted, "control plane", message)
+            .hint("kubectl selfhost upgrade adopts them"),
+    ]
+}
+
+/// SH0111: nothing on a node would bring its self-hosted control plane back after a reboot.
+pub fn no_standby(inventory: &Inventory) -> Vec<Finding> {
+    if inventory.unread.contains(&Part::Pods) {
+        return Vec::new();
+    }
+    let mut bare: Vec<&str> = inventory
+        .instances
+        .iter()
+        .filter(|it| it.component == Component::ApiServer && it.hosting == Hosting::SelfHosted)
+        .map(|it| it.node.as_str())
+        .filter(|node| !inventory.standbys.contains_key(*node))
+        // A node that has the static Pod, too, comes back with that.
+        .filter(|node| {
+            !inventory
+                .instances_on(Component::ApiServer, node)
+                .any(|it| it.hosting == Hosting::StaticPod)
+        })
+        .collect();
+    bare.dedup();
+    if bare.is_empty() {
+        return Vec::new();
+    }
+    let message = format!(
+        "nothing on {} starts it again after a power cut: the kubelet learns of it from the API alone",
+        some_of(&bare)
+    );
+    vec![Finding::new(Code::NoStandby, "control plane", message).hint(
+        "be ready to put the static manifests back by hand, as docs/reference/findings.md#sh0111 tells",
+    )]
+}
+
+fn subject(component: Component) -> String {
+    format!("daemonset {}/{}", labels::NAMESPACE, component.daemonset_name())
+}
