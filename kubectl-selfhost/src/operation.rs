@@ -143,6 +143,7 @@ async fn write_journal(client: &Client, goal: &Goal, holder: &str) -> Result<(),
         metadata: ObjectMeta { name: Some(labels::OPERATION.to_owned()), ..ObjectMeta::default() },
         data: Some(BTreeMap::from([
             ("what".to_owned(), goal.to_string()),
+            ("command".to_owned(), format!("kubectl selfhost {goal}")),
             ("holder".to_owned(), holder.to_owned()),
             ("since".to_owned(), since.unwrap_or_else(|| Timestamp::now().to_string())),
         ])),

@@ -33,6 +33,7 @@ pub fn read(lease: Option<&Lease>, journal: Option<&ConfigMap>, now: Timestamp) 
             holder
         },
         what: value("what").unwrap_or_else(|| "unknown".to_owned()),
+        command: value("command"),
         step: value("step"),
         since: value("since").and_then(|since| since.parse().ok()),
         renewed,

@@ -180,6 +180,7 @@ fn interrupted(what: &str) -> OpenOperation {
     OpenOperation {
         holder: "ann@desk".into(),
         what: what.into(),
+        command: None,
         step: None,
         since: None,
         renewed: None,

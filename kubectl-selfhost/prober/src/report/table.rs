@@ -33,7 +33,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result {
         let replayed = report.total.counts.replayed;
         write_line(
             out,
-            &format!("replayed: {replayed} that the server had not processed, as client-go does"),
+            &format!("replayed: {replayed} whose connection went away first, as client-go does"),
         )?;
     }
     if let Some(bound) = &report.ended_by {
@@ -299,7 +299,7 @@ failed at [2001:db8:1234:5678:9abc:def0:1234:5678]:6443 reused-http1:
   8221 refused, 52 http-403
   12.33s (replace kube-apiserver) GET /api/v1/namespaces/default: connect:
     connection refused (os error 111), and more than fits
-replayed: 3 that the server had not processed, as client-go does
+replayed: 3 whose connection went away first, as client-go does
 ended by itself: maxDuration reached after 72.00s
 note: the prober's own machine delayed requests by up to 1.50s
 ";
