@@ -18,6 +18,8 @@ use crate::error::Explain;
 mod kubeconfig;
 mod patience;
 mod proxy;
+#[cfg(test)]
+pub(crate) mod testing;
 mod trouble;
 
 pub use kubeconfig::KubeconfigError;

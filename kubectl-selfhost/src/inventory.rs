@@ -7,6 +7,8 @@ pub mod certificates;
 pub mod credentials;
 pub mod observe;
 pub mod recognize;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

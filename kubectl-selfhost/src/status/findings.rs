@@ -12,6 +12,9 @@ pub mod hosting;
 pub mod operation;
 pub mod versions;
 
+#[cfg(test)]
+mod tests;
+
 /// Every finding but those of the observation itself.
 pub fn all(inventory: &Inventory) -> Vec<Finding> {
     let questions: [fn(&Inventory) -> Vec<Finding>; 14] = [

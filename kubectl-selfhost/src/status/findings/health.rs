@@ -77,7 +77,7 @@ fn unready(inventory: &Inventory, component: &str, node: &str, pod: &Pod) -> Fin
                 .conditions
                 .as_ref()?
                 .iter()
-                .find(|condition| condition.type_ == "Ready")
+                .find(|condition| condition.type_ == "Ready" && condition.status != "True")
         })
         .and_then(|condition| condition.last_transition_time.as_ref())
         .map_or_else(String::new, |time| {
