@@ -8,8 +8,12 @@ use clap::{Parser, Subcommand};
 pub mod completion;
 pub mod duration;
 pub mod global;
+pub mod operation;
 pub mod output;
+pub mod pivot;
+pub mod probe;
 pub mod status;
+pub mod upgrade;
 pub mod version;
 
 /// Colours of the help text: those that kubectl's users know from other tools.
@@ -54,6 +58,12 @@ pub struct Cli {
 pub enum Command {
     /// Show what hosts the control plane, in which versions, and what needs attention
     Status(status::Args),
+    /// Turn static Pods into a self-hosted control plane, without losing a request
+    Pivot(pivot::Args),
+    /// Bring a self-hosted control plane to another version, without losing a request
+    Upgrade(upgrade::Args),
+    /// Measure how available the API server is
+    Probe(probe::Args),
     /// Print a shell's completion script
     Completion(completion::Args),
     /// Print the version of this plugin and of the API server

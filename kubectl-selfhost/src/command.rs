@@ -15,8 +15,13 @@ use crate::exit::Exit;
 use crate::terminal::Terminal;
 
 mod completion;
+mod dry_run;
 mod log;
+mod operate;
+mod pivot;
+mod probe;
 mod status;
+mod upgrade;
 mod version;
 
 /// Runs the plugin with the process's arguments, program name included.
@@ -52,6 +57,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 fn run(cli: &Cli, terminal: &mut Terminal) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Status(args) => block_on(interruptible(status::run(&cli.global, args, terminal)))?,
+        Command::Pivot(args) => block_on(pivot::run(&cli.global, args, terminal))?,
+        Command::Upgrade(args) => block_on(upgrade::run(&cli.global, args, terminal))?,
+        Command::Probe(args) => block_on(probe::run(&cli.global, args, terminal))?,
         Command::Completion(args) => completion::script(args, terminal),
         Command::Version(args) => block_on(interruptible(version::run(&cli.global, args, terminal)))?,
     }

@@ -6,6 +6,7 @@
 pub mod certificates;
 pub mod credentials;
 pub mod observe;
+pub mod operation;
 pub mod recognize;
 #[cfg(test)]
 pub(crate) mod testing;

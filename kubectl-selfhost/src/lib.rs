@@ -4,6 +4,7 @@
 //! but [`terminal`] knows of standard output and standard error.
 
 pub mod api;
+pub mod availability;
 pub mod cli;
 pub mod client;
 pub mod command;

@@ -4,6 +4,8 @@
 //! Invariant: the ConfigMap exists exactly as long as the cluster is, or may be, between two states. A Lease that is
 //! no longer renewed means that the operation was interrupted, and whoever repeats its command takes it over.
 
+pub mod holder;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +22,9 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, ApiError};
 use crate::inventory::OpenOperation;
+use crate::inventory::operation::read;
 use crate::plan::{Goal, Step};
+use holder::Holder;
 
 /// For how long the Lease holds without being renewed.
 const LEASE: Duration = Duration::from_secs(15);
@@ -44,35 +48,10 @@ pub enum LockError {
     Api(#[from] ApiError),
 }
 
-/// What the two objects tell.
-pub fn read(lease: Option<&Lease>, journal: Option<&ConfigMap>, now: Timestamp) -> Option<OpenOperation> {
-    let spec = lease.and_then(|lease| lease.spec.as_ref());
-    let holder = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
-    let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
-    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
-    let running = !holder.is_empty()
-        && renewed.is_some_and(|renewed| now.duration_since(renewed).as_secs() <= i64::from(seconds));
-    let data = journal.and_then(|journal| journal.data.clone());
-    if data.is_none() && !running {
-        return None;
-    }
-    let data = data.unwrap_or_default();
-    let value = |key: &str| data.get(key).cloned();
-    Some(OpenOperation {
-        holder: if holder.is_empty() { value("holder").unwrap_or_default() } else { holder },
-        what: value("what").unwrap_or_else(|| "unknown".to_owned()),
-        command: value("command"),
-        step: value("step"),
-        since: value("since").and_then(|since| since.parse().ok()),
-        renewed,
-        running,
-    })
-}
-
 /// The operation that this process holds.
 pub struct Operation {
     client: Client,
-    holder: String,
+    holder: Holder,
     lost: Arc<AtomicBool>,
     renewal: JoinHandle<()>,
 }
@@ -85,13 +64,13 @@ impl Operation {
     pub async fn begin(
         client: &Client,
         goal: &Goal,
-        holder: &str,
         waiting: impl Fn(&str),
     ) -> Result<Self, LockError> {
+        let holder = Holder::new();
         let leases: Api<Lease> = Api::namespaced(client.clone(), labels::NAMESPACE);
         let mut told = false;
         let deadline = std::time::Instant::now() + LEASE + RENEW;
-        while !try_acquire(&leases, holder).await? {
+        while !try_acquire(&leases, holder.name()).await? {
             let journal = api::get(&config_maps(client), labels::OPERATION).await?;
             let lease = api::get(&leases, labels::OPERATION).await?;
             let open = read(lease.as_ref(), journal.as_ref(), Timestamp::now());
@@ -105,10 +84,10 @@ impl Operation {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        write_journal(client, goal, holder).await?;
+        write_journal(client, goal, holder.name()).await?;
         let lost = Arc::new(AtomicBool::new(false));
-        let renewal = tokio::spawn(renew(leases, holder.to_owned(), Arc::clone(&lost)));
-        Ok(Self { client: client.clone(), holder: holder.to_owned(), lost, renewal })
+        let renewal = tokio::spawn(renew(leases, holder.name().to_owned(), Arc::clone(&lost)));
+        Ok(Self { client: client.clone(), holder, lost, renewal })
     }
 
     /// Whether somebody else took the lock over: nothing more may be written then.
@@ -136,7 +115,7 @@ impl Operation {
         self.renewal.abort();
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), labels::NAMESPACE);
         if let Some(lease) = api::get(&leases, labels::OPERATION).await?
-            && lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(&self.holder)
+            && lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(self.holder.name())
         {
             api::delete(&leases, &lease).await?;
         }
@@ -188,11 +167,16 @@ async fn try_acquire(leases: &Api<Lease>, holder: &str) -> Result<bool, ApiError
             let metadata = ObjectMeta { name: Some(labels::OPERATION.to_owned()), ..ObjectMeta::default() };
             api::create(leases, &Lease { metadata, spec: Some(spec) }).await?
         }
-        Some(lease) if read(Some(&lease), None, now).is_some_and(|open| open.holder != holder) => None,
+        Some(lease) if read(Some(&lease), None, now).is_some_and(|open| held(&open, holder)) => None,
         // Its resource version makes sure that only one of two wins.
         Some(lease) => api::replace(leases, &Lease { spec: Some(spec), ..lease }).await?,
     };
     Ok(written.is_some())
+}
+
+/// Whether somebody else still has the Lease.
+fn held(open: &OpenOperation, by: &str) -> bool {
+    open.holder != by && !holder::is_dead(&open.holder)
 }
 
 /// Renews the Lease until it is aborted, or until somebody else has it.
@@ -210,46 +194,5 @@ async fn renew(leases: Api<Lease>, holder: String, lost: Arc<AtomicBool>) {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
             let _ = api::replace(&leases, &lease).await;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lease(holder: &str, renewed: &str) -> Lease {
-        Lease {
-            spec: Some(LeaseSpec {
-                holder_identity: Some(holder.to_owned()),
-                lease_duration_seconds: Some(15),
-                renew_time: Some(MicroTime(renewed.parse().unwrap())),
-                ..LeaseSpec::default()
-            }),
-            ..Lease::default()
-        }
-    }
-
-    #[test]
-    fn tells_running_from_interrupted() {
-        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
-        let journal = ConfigMap {
-            data: Some(BTreeMap::from([
-                ("what".into(), "upgrade v1.37.2".into()),
-                ("holder".into(), "ann@desk".into()),
-                ("since".into(), "2026-01-01T00:00:00Z".into()),
-            ])),
-            ..ConfigMap::default()
-        };
-        let fresh = lease("ann@desk", "2026-01-01T00:00:50Z");
-        let stale = lease("ann@desk", "2026-01-01T00:00:10Z");
-        let running = |lease, journal| read(lease, journal, now).map(|open| open.running);
-        assert_eq!(running(None, None), None);
-        assert_eq!(running(Some(&stale), None), None);
-        assert_eq!(running(Some(&fresh), None), Some(true));
-        assert_eq!(running(Some(&fresh), Some(&journal)), Some(true));
-        assert_eq!(running(Some(&stale), Some(&journal)), Some(false));
-        assert_eq!(running(None, Some(&journal)), Some(false));
-        let open = read(None, Some(&journal), now).unwrap();
-        assert_eq!((open.what.as_str(), open.holder.as_str()), ("upgrade v1.37.2", "ann@desk"));
     }
 }

@@ -278,3 +278,6 @@ impl PlannedNode {
         self.advertised.clone().unwrap_or_else(|| std::net::SocketAddr::new(self.address, port).to_string())
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

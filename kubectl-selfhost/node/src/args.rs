@@ -47,7 +47,7 @@ const BRIDGE_PORT: u16 = 6444;
 /// The port of the `kubernetes` Service.
 const SERVICE_PORT: u16 = 443;
 
-/// How long tasks wait by default: twice the drain of an API server with our flags, and its file poll.
+/// How long tasks wait by default: the kubelet's file poll (20 s) and a Pod's grace period (30 s), with some room.
 const WAIT_SECONDS: u64 = 60;
 
 /// How long a prober gets to connect by default.

@@ -133,7 +133,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
     })
 }
 
-/// client-go (`rest/request.go`, `checkWait`) retries only when the header is a whole number of seconds.
+/// client-go (`checkWait` in `rest/with_retry.go`) retries only when the header is a whole number of seconds.
 ///
 /// It does so for any 5xx; here only the two statuses by which an API server sheds load or shuts down count.
 fn asks_to_retry(status: StatusCode, headers: &HeaderMap) -> bool {

@@ -1,5 +1,6 @@
 //! What to probe and how hard. Parsed and checked here once; everything behind trusts it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -62,6 +63,12 @@ pub enum ConfigError {
     /// There is no target.
     #[error("no target to probe")]
     NoTarget,
+    /// Two targets have the same name: their figures would be mixed, and one could hide the other's gap.
+    #[error("two targets are called {name:?}")]
+    DuplicateTarget {
+        /// The name.
+        name: String,
+    },
     /// There is no load, or a load without streams or requests.
     #[error("no requests to send to the targets")]
     NoRequests,
@@ -106,6 +113,7 @@ impl ConfigError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NoTarget => "name at least one api server address",
+            Self::DuplicateTarget { .. } => "name each target once, for example by its address and port",
             Self::NoRequests => "give each load at least one stream and one path",
             Self::Rate { .. } => "lower the rate, or split it over more streams",
             Self::ZeroLimit { .. } => "give a limit above zero, or leave the default",
@@ -200,6 +208,12 @@ impl Config {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.targets.is_empty() {
             return Err(ConfigError::NoTarget);
+        }
+        let mut names = BTreeSet::new();
+        if let Some(twice) = self.targets.iter().find(|target| !names.insert(&target.name)) {
+            return Err(ConfigError::DuplicateTarget {
+                name: twice.name.clone(),
+            });
         }
         if self.loads.is_empty() {
             return Err(ConfigError::NoRequests);
@@ -313,5 +327,92 @@ impl Mode {
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::crypto::ring::default_provider;
+
+    use super::*;
+
+    fn target(name: &str) -> Target {
+        Target::new(name, "127.0.0.1:6443".parse().unwrap(), "127.0.0.1").unwrap()
+    }
+
+    fn config(targets: Vec<Target>) -> Config {
+        let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        Config::new(Arc::new(tls), targets)
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        let one = || config(vec![target("a")]);
+        let reads = |streams, rate| Load::reads(Mode::New, streams, rate);
+        let rate = |rate: &str| ConfigError::Rate {
+            mode: Mode::New,
+            rate: rate.to_owned(),
+        };
+        let zero = |name| ConfigError::ZeroLimit { name };
+        let cases = [
+            (config(vec![]).load(reads(1, 1.0)), ConfigError::NoTarget),
+            (
+                config(vec![target("a"), target("b"), target("a")]).load(reads(1, 1.0)),
+                ConfigError::DuplicateTarget { name: "a".to_owned() },
+            ),
+            (one(), ConfigError::NoRequests),
+            (one().load(reads(0, 1.0)), ConfigError::NoRequests),
+            (
+                one().load(Load::new(Mode::New, 1, 1.0, vec![])),
+                ConfigError::NoRequests,
+            ),
+            (one().load(reads(1, 0.0)), rate("0")),
+            (one().load(reads(1, -1.0)), rate("-1")),
+            (one().load(reads(1, f64::NAN)), rate("NaN")),
+            (one().load(reads(1, 501.0)), rate("501")),
+            (one().load(reads(1, 1.0)).timeout(Duration::ZERO), zero("timeout")),
+            (
+                one().load(reads(1, 1.0)).max_duration(Duration::ZERO),
+                zero("max duration"),
+            ),
+            (one().load(reads(1, 1.0)).max_requests(0), zero("max requests")),
+            (one().load(reads(1, 1.0)).max_in_flight(0), zero("max in flight")),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(config.check(), Err(expected));
+        }
+        assert_eq!(one().load(reads(1, 500.0)).check(), Ok(()));
+    }
+
+    #[test]
+    fn addresses_and_names_become_an_authority() {
+        let authority = |server_name| {
+            Target::new("a", "[::1]:443".parse().unwrap(), server_name).map(|target| target.authority)
+        };
+        assert_eq!(
+            authority("kubernetes.default"),
+            Ok("kubernetes.default:443".to_owned())
+        );
+        assert_eq!(authority("::1"), Ok("[::1]:443".to_owned()));
+        assert!(matches!(
+            authority("no such name"),
+            Err(ConfigError::ServerName { .. })
+        ));
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config =
+            config(vec![target("a")]).header(http::header::AUTHORIZATION, "Bearer s3cret".parse().unwrap());
+        let shown = format!("{config:?} {:?}", config.headers);
+        assert!(
+            shown.contains("authorization") && !shown.contains("s3cret"),
+            "{shown}"
+        );
     }
 }

@@ -41,6 +41,16 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
+impl StartError {
+    /// What to do next, for the `hint:` line.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Thread(_) => "see the limits on processes and open files (ulimit -u, ulimit -n)",
+        }
+    }
+}
+
 impl Prober {
     /// Name of the prober's thread, as in `/proc/<pid>/task/<tid>/comm` (15 bytes at most).
     pub const THREAD_NAME: &'static str = "selfhost-prober";

@@ -83,8 +83,8 @@ pub struct Counts {
     pub failed: u64,
     /// Answered 429 or 503 with `Retry-After` in seconds: client-go waits and sends them again.
     pub retry_after: u64,
-    /// Sent a second time because the server had not processed the first, as Go's transport does by itself.
-    /// What became of the second attempt is counted above.
+    /// Found their connection going away and were sent on another one, because the server had not processed them:
+    /// what Go's transport does by itself. What became of the second attempt is counted above.
     pub replayed: u64,
 }
 

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use super::recognize::{self, Role};
 use super::{Instance, Inventory, Part};
 use crate::client::Trouble;
-use crate::operation;
+use crate::inventory::operation;
 
 #[cfg(test)]
 mod tests;

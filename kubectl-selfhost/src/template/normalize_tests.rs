@@ -53,7 +53,7 @@ fn normalized(pod: &Pod) -> Result<PodTemplateSpec, TemplateError> {
 #[test]
 fn one_template_serves_every_node() {
     let template = normalized(&mirror_api_server()).unwrap();
-    insta::assert_json_snapshot!(template, @"");
+    insta::assert_json_snapshot!(template);
 }
 
 #[test]

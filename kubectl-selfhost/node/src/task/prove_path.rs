@@ -1,8 +1,8 @@
 //! Proves that a diverted connection gets through whatever firewall the node has.
 //!
-//! Invariants: only the one named source is diverted, and answered; nothing is diverted to a port that nobody
-//! listens on; the table is removed however the task ends, and diverts nothing once its time is over even when the
-//! task was killed.
+//! Invariants: only the one named source is diverted, and answered; whoever finds the port open finds the divert in
+//! place; the table is removed however the task ends, and diverts nothing once its time is over even when the task
+//! was killed.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -73,13 +73,15 @@ impl ProvePath {
             let _ = stopping.send(Event::Stop);
         })
         .map_err(Error::Thread)?;
-        self.listen(events)?;
 
         let seconds = u32::try_from(self.timeout.as_secs()).unwrap_or(u32::MAX).max(1);
         nft::apply(&probe::install(self.from, self.target, self.bridge_port, seconds)).map_err(Error::Nft)?;
+        // The divert comes first: the prober takes the open port as the sign to connect.
+        let listening = self.listen(events);
         // Neither a signal nor the end of the time is an error: the answer is then no.
-        let answered = matches!(inbox.recv_timeout(self.timeout), Ok(Event::Answered));
-        nft::apply(&probe::remove()).map_err(Error::Nft)?;
+        let answered = listening.is_ok() && matches!(inbox.recv_timeout(self.timeout), Ok(Event::Answered));
+        let removed = nft::apply(&probe::remove()).map_err(Error::Nft);
+        listening.and(removed)?;
         Ok(report::ProvePath { answered })
     }
 

@@ -7,10 +7,13 @@
 //!   a remote GOAWAY error and leaves the others alone;
 //! - `REFUSED_STREAM`: the server says that it did not process the request.
 //!
-//! Everything else (reset, end of file, timeout) is an error to Go's callers, and a failure here. Two
-//! differences, both to be simpler and never kinder by much: Go tries up to seven times, with pauses, we do
-//! once more; Go does not retry the first stream of a connection that got GOAWAY with an error code. client-go itself
-//! also repeats GETs after a reset or an end of file; here they count as failed.
+//! Writes are included: client-go's bodies can be read again (`GetBody`). Everything else (reset, end of file,
+//! timeout) is an error to the caller of Go's transport, and a failure here.
+//!
+//! Differences: Go pauses and tries again up to seven times, we do what it does at once, a single time. Go does not
+//! retry the first stream of a connection that got GOAWAY with an error code, we do: the server has not
+//! processed that one either. Above the transport client-go repeats GETs after a reset or a lost connection
+//! (`rest/request.go`); here they count as failed.
 //!
 //! [`TrySendError::take_message`]: hyper::client::conn::TrySendError::take_message
 
@@ -29,8 +32,8 @@ use crate::dial::Dialer;
 use crate::failure::{Failure, FailureKind, http2_error};
 use crate::request::Outgoing;
 
-/// client-go's `http2ReadIdleTimeout` and `http2PingTimeout` (apimachinery `pkg/util/net`): a connection whose peer
-/// vanished is given up after both.
+/// `readIdleTimeoutSeconds` and `pingTimeoutSeconds` of apimachinery (`pkg/util/net/http.go`): a connection whose peer
+/// vanished without a word is given up after both.
 const READ_IDLE: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -260,6 +260,12 @@ async fn what_is_expected_is_ok() {
         assert_eq!(report.total.counts.ok, REQUESTS, "{report}");
         let latency = report.total.latency.unwrap();
         assert!(!latency.p50.is_zero() && latency.p50 <= latency.p99 && latency.p99 <= latency.max);
+        match mode {
+            Mode::New => assert_eq!(server.connections(), REQUESTS),
+            Mode::Reused => assert_eq!(server.connections(), 1),
+            // A slow moment of the machine may overlap two requests, which takes another connection.
+            Mode::ReusedHttp1 => assert!(server.connections() < REQUESTS, "{}", server.connections()),
+        }
         let mut paths = paths.lock().unwrap().clone();
         paths.sort();
         let expected: Vec<_> = (0..REQUESTS)

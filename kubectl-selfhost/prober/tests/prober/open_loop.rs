@@ -1,7 +1,7 @@
 //! Sends follow the clock, gaps are as long as they were, and the measurement can be watched and ended.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use selfhost_prober::{Budget, BudgetExceeded, Config, Load, Mode, Prober, Target};
@@ -16,10 +16,13 @@ const MODES: [Mode; 3] = [Mode::New, Mode::Reused, Mode::ReusedHttp1];
 async fn a_server_that_stalls_gets_as_many_requests() {
     let pki = Pki::new();
     for mode in MODES {
-        let stalled_until = Instant::now() + Duration::from_secs(2);
-        let server = server::http(&pki, mode, move |_| async move {
-            tokio::time::sleep_until(stalled_until.into()).await;
-            ok()
+        let first_request = Arc::new(OnceLock::new());
+        let server = server::http(&pki, mode, move |_| {
+            let stalled_until = *first_request.get_or_init(Instant::now) + Duration::from_secs(2);
+            async move {
+                tokio::time::sleep_until(stalled_until.into()).await;
+                ok()
+            }
         })
         .await;
         let target = Target::new("server", server.address, "localhost").unwrap();

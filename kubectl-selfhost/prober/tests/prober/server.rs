@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::{Request, Response};
 use http_body_util::Full;
@@ -21,7 +22,15 @@ use crate::pki::Pki;
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    connections: Arc<AtomicU64>,
     task: JoinHandle<()>,
+}
+
+impl Server {
+    /// How many connections have been accepted so far.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Server {
@@ -37,13 +46,20 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let connections = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&connections);
     let task = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
+            counter.fetch_add(1, Ordering::Relaxed);
             stream.set_nodelay(true).unwrap();
             tokio::spawn(serve(stream));
         }
     });
-    Server { address, task }
+    Server {
+        address,
+        connections,
+        task,
+    }
 }
 
 /// Hands each connection to `serve` once TLS stands.

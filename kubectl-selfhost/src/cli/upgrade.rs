@@ -1,0 +1,39 @@
+//! The arguments of `upgrade`.
+
+use selfhost_core::version::VersionRequest;
+
+/// Bring a self-hosted control plane to another version, without losing a request.
+///
+/// Without a version it shows which versions are known and what each component runs. A version without its patch,
+/// v1.37, means the newest patch that is known from images on the nodes or from the release URL. etcd stays as it is.
+#[derive(Debug, Clone, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 upgraded, 1 failed, 4 refused by a pre-flight check, 130 interrupted.
+
+Examples:
+  # What runs, and what it could be upgraded to
+  kubectl selfhost upgrade
+
+  # What would be done
+  kubectl selfhost upgrade v1.37 --dry-run=server
+
+  # Do it
+  kubectl selfhost upgrade v1.37.2"
+)]
+pub struct Args {
+    /// The version to upgrade to: v1.37.2, or v1.37 for its newest patch
+    #[arg(value_name = "VERSION")]
+    pub version: Option<VersionRequest>,
+
+    /// Repository of the target's images, instead of the one that the components come from now
+    #[arg(long, value_name = "REPOSITORY")]
+    pub image_repository: Option<String>,
+
+    /// Where the newest patch of a minor is looked up; empty to ask nobody
+    #[arg(long, value_name = "URL", default_value = "https://dl.k8s.io/release")]
+    pub release_url: String,
+
+    /// What it shares with `pivot`.
+    #[command(flatten)]
+    pub operation: super::operation::Operation,
+}

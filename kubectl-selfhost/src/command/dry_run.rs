@@ -1,0 +1,198 @@
+//! What a dry run prints: the plan, the changes to each component, and on request the exact objects.
+
+use std::io::{self, Write};
+
+use k8s_openapi::Metadata;
+use k8s_openapi::api::core::v1::Pod;
+use selfhost_core::component::Component;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::output::Format;
+use crate::inventory::Inventory;
+use crate::plan::{Plan, Verb};
+use crate::render::table;
+use crate::template::bridge;
+use crate::terminal::Terminal;
+
+/// Prints the plan; in JSON and YAML, every object that it would write.
+pub(super) fn write(
+    terminal: &mut Terminal,
+    format: Format,
+    inventory: &Inventory,
+    plan: &Plan,
+) -> io::Result<()> {
+    match format {
+        Format::Table | Format::Wide => {
+            write_changes(terminal, inventory, plan)?;
+            write_steps(terminal, plan)
+        }
+        Format::Json => {
+            let list = List { api_version: "v1", kind: "List", items: objects(plan) };
+            serde_json::to_writer_pretty(&mut terminal.out, &list)?;
+            writeln!(terminal.out)
+        }
+        Format::Yaml => {
+            for object in objects(plan) {
+                let text = serde_saphyr::to_string(&object).map_err(io::Error::other)?;
+                writeln!(terminal.out, "---\n{}", text.trim_end())?;
+            }
+            Ok(())
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List {
+    api_version: &'static str,
+    kind: &'static str,
+    items: Vec<Value>,
+}
+
+/// Every object that the plan writes, as it is sent.
+fn objects(plan: &Plan) -> Vec<Value> {
+    let mut objects = Vec::new();
+    for step in &plan.steps {
+        let Some(component) = step.component else { continue };
+        let object = match (step.verb, step.node.as_deref()) {
+            (Verb::Bridge, Some(node)) => plan.bridge(component, node).map(|pod| value(&pod)),
+            (Verb::Announce, Some(node)) => plan
+                .nodes
+                .get(node)
+                .map(|planned| value(&bridge::endpoint_slice(planned.address, plan.port(component)))),
+            (Verb::Apply, _) => plan.daemonset(component).map(|daemonset| value(&daemonset)),
+            _ => None,
+        };
+        objects.extend(object.filter(|object| !objects.contains(object)));
+    }
+    objects
+}
+
+fn value<K: Serialize + k8s_openapi::Resource + Metadata>(object: &K) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), K::API_VERSION.into());
+        fields.insert("kind".to_owned(), K::KIND.into());
+    }
+    value
+}
+
+/// How each component's Pod changes, in the words of its manifest.
+fn write_changes(terminal: &mut Terminal, inventory: &Inventory, plan: &Plan) -> io::Result<()> {
+    for component in Component::ALL {
+        let Some(template) = plan.templates.get(&component) else { continue };
+        let now = inventory.instances.iter().find(|instance| instance.component == component);
+        let Some(now) = now.and_then(|instance| pod_spec(&instance.pod)) else { continue };
+        let then = serde_json::to_value(&template.spec).unwrap_or_default();
+        let mut lines = Vec::new();
+        compare(&mut lines, "", &now, &then);
+        if lines.is_empty() {
+            continue;
+        }
+        let theme = terminal.out.theme;
+        writeln!(terminal.out, "{}", theme.strong(format!("{component}, from what runs now to its DaemonSet:")))?;
+        for line in lines {
+            let shown = match line.as_bytes().first() {
+                Some(b'+') => theme.good(line).to_string(),
+                Some(b'-') => theme.bad(line).to_string(),
+                _ => line,
+            };
+            writeln!(terminal.out, "  {shown}")?;
+        }
+        writeln!(terminal.out)?;
+    }
+    Ok(())
+}
+
+/// What runs now, without what the kubelet and the scheduler wrote.
+fn pod_spec(pod: &Pod) -> Option<Value> {
+    let mut spec = pod.spec.clone()?;
+    spec.node_name = None;
+    spec.priority = None;
+    spec.preemption_policy = None;
+    serde_json::to_value(spec).ok()
+}
+
+/// The differences of two JSON values, as lines `- path: value` and `+ path: value`; lists of text (a command line)
+/// are compared as sets.
+fn compare(lines: &mut Vec<String>, path: &str, now: &Value, then: &Value) {
+    if now == then {
+        return;
+    }
+    match (now, then) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                compare(lines, &at, a.get(key).unwrap_or(&Value::Null), b.get(key).unwrap_or(&Value::Null));
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.iter().chain(b).all(Value::is_string) => {
+            let show = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            lines.extend(a.iter().filter(|value| !b.contains(value)).map(|v| format!("- {path}: {}", show(v))));
+            lines.extend(b.iter().filter(|value| !a.contains(value)).map(|v| format!("+ {path}: {}", show(v))));
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                let name = a.get("name").and_then(Value::as_str).map_or_else(|| index.to_string(), ToOwned::to_owned);
+                compare(lines, &format!("{path}[{name}]"), a, b);
+            }
+        }
+        _ => {
+            if !now.is_null() {
+                lines.push(format!("- {path}: {now}"));
+            }
+            if !then.is_null() {
+                lines.push(format!("+ {path}: {then}"));
+            }
+        }
+    }
+}
+
+/// The steps as a table.
+pub(super) fn write_steps(terminal: &mut Terminal, plan: &Plan) -> io::Result<()> {
+    let theme = terminal.out.theme;
+    let rows: Vec<Vec<table::Cell>> = plan
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| {
+            vec![
+                (index + 1).to_string().into(),
+                step.node.as_deref().unwrap_or("-").into(),
+                step.component.map_or("-", Component::name).into(),
+                step.verb.describe().into(),
+            ]
+        })
+        .collect();
+    table::write(&mut terminal.out, &theme, &["STEP", "NODE", "COMPONENT", "ACTION"], &rows)?;
+    writeln!(terminal.out, "\nPlan {}: {} steps.", plan.id(), plan.steps.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn changes_are_told_in_the_words_of_the_manifest() {
+        let now = json!({"a": 1, "containers": [{"name": "c", "command": ["x", "--old", "--same"], "ports": [1]}]});
+        let then = json!({"b": 2, "containers": [{"name": "c", "command": ["x", "--same", "--new"]}]});
+        let mut lines = Vec::new();
+        compare(&mut lines, "", &now, &then);
+        assert_eq!(
+            lines,
+            [
+                "- a: 1",
+                "+ b: 2",
+                "- containers[c].command: --old",
+                "+ containers[c].command: --new",
+                "- containers[c].ports: [1]",
+            ]
+        );
+    }
+}

@@ -1,0 +1,18 @@
+//! `pivot`: from static Pods to DaemonSets.
+
+use crate::cli::global::Global;
+use crate::cli::pivot::Args;
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::plan;
+use crate::terminal::Terminal;
+
+use super::operate::{Operator, Planner};
+
+/// Plans, asks, and pivots.
+pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let operator = Operator::connect(global, &args.operation).await?;
+    let node_image = args.operation.node_image.clone();
+    let planner: Planner<'_> = &move |inventory, pinned| plan::pivot::plan(inventory, pinned.unwrap_or(&node_image));
+    operator.run(planner, terminal).await
+}

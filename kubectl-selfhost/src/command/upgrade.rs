@@ -1,0 +1,167 @@
+//! `upgrade`: to another version, or what it could be upgraded to.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use http::Request;
+use kube::{Client, Config};
+use selfhost_core::component::Component;
+use selfhost_core::finding::{Code, Finding};
+use selfhost_core::version::{KubeVersion, VersionRequest};
+use serde::Serialize;
+
+use crate::cli::global::Global;
+use crate::cli::output::{DataFormat, Format};
+use crate::cli::upgrade::Args;
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::inventory::Inventory;
+use crate::plan::preconditions::running_version;
+use crate::plan::upgrade::{plan, resolve, versions_on_nodes};
+use crate::render::{document, table};
+use crate::terminal::Terminal;
+
+use super::operate::{Operator, Planner};
+
+/// How long the release URL may take.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// Plans, asks, and upgrades; without a version, shows what there is.
+pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let operator = Operator::connect(global, &args.operation).await?;
+    let inventory = operator.observe().await?;
+    let known = versions_on_nodes(&inventory);
+    let Some(request) = &args.version else {
+        let targets = targets(&inventory, known, &args.release_url).await;
+        write_targets(terminal, args.operation.output, &targets)?;
+        return Ok(Exit::Success);
+    };
+    let target = match resolve_request(request, known, &args.release_url).await {
+        Ok(target) => target,
+        Err(finding) => return operator.refuse(terminal, &[finding]),
+    };
+    let node_image = args.operation.node_image.clone();
+    let repository = args.image_repository.clone();
+    let planner: Planner<'_> = &move |inventory, pinned| {
+        plan(inventory, &target, pinned.unwrap_or(&node_image), repository.as_deref())
+    };
+    operator.run(planner, terminal).await
+}
+
+/// The version that is meant: a whole one is taken as it is, a minor is looked up.
+async fn resolve_request(
+    request: &VersionRequest,
+    mut known: Vec<KubeVersion>,
+    release_url: &str,
+) -> Result<KubeVersion, Finding> {
+    let mut trouble = "no release URL is given".to_owned();
+    if let VersionRequest::Minor(major, minor) = request
+        && !release_url.is_empty()
+    {
+        match newest_release(release_url, *major, *minor).await {
+            Ok(version) => known.push(version),
+            Err(error) => trouble = error,
+        }
+    }
+    resolve(request, &known).ok_or_else(|| {
+        Finding::new(
+            Code::VersionUnknown,
+            format!("version {request}"),
+            format!("no patch of it is known: no node has its image, and {trouble}"),
+        )
+        .hint(format!("name the whole version: kubectl selfhost upgrade {request}.N"))
+    })
+}
+
+/// The newest patch of a minor, from `URL/stable-MAJOR.MINOR.txt`.
+async fn newest_release(url: &str, major: u32, minor: u32) -> Result<KubeVersion, String> {
+    let trouble = |error: &dyn std::fmt::Display| format!("{url} does not tell: {error}");
+    let base = url.trim_end_matches('/').parse().map_err(|error: http::uri::InvalidUri| trouble(&error))?;
+    let mut config = Config::new(base);
+    config.default_retry = false;
+    config.connect_timeout = Some(LOOK_UP);
+    config.read_timeout = Some(LOOK_UP);
+    let client = Client::try_from(config).map_err(|error| trouble(&error))?;
+    let request = Request::get(format!("/stable-{major}.{minor}.txt"))
+        .body(Vec::new())
+        .map_err(|error| trouble(&error))?;
+    let answer = tokio::time::timeout(LOOK_UP, client.request_text(request)).await;
+    let text = answer.map_err(|_| trouble(&"no answer"))?.map_err(|error| trouble(&crate::error::chain(&error)))?;
+    text.trim().parse().map_err(|error| trouble(&error))
+}
+
+/// What runs, and what it could be upgraded to.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Targets {
+    components: Vec<Current>,
+    targets: Vec<KubeVersion>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Current {
+    component: Component,
+    node: String,
+    version: Option<KubeVersion>,
+}
+
+async fn targets(inventory: &Inventory, known: Vec<KubeVersion>, release_url: &str) -> Targets {
+    let components: Vec<Current> = inventory
+        .instances
+        .iter()
+        .map(|instance| Current {
+            component: instance.component,
+            node: instance.node.clone(),
+            version: running_version(inventory, instance),
+        })
+        .collect();
+    let oldest = components.iter().filter_map(|current| current.version.clone()).min();
+    let mut targets = known;
+    if let Some(oldest) = &oldest
+        && !release_url.is_empty()
+    {
+        for minor in [oldest.minor, oldest.minor + 1] {
+            targets.extend(newest_release(release_url, oldest.major, minor).await);
+        }
+    }
+    targets.retain(|target| {
+        oldest.as_ref().is_some_and(|oldest| target > oldest && target.minor <= oldest.minor + 1)
+    });
+    targets.sort();
+    targets.dedup();
+    Targets { components, targets }
+}
+
+fn write_targets(terminal: &mut Terminal, format: Format, targets: &Targets) -> std::io::Result<()> {
+    let theme = terminal.out.theme;
+    match format {
+        Format::Json => return document::write(&mut terminal.out, DataFormat::Json, "UpgradeTargets", targets),
+        Format::Yaml => return document::write(&mut terminal.out, DataFormat::Yaml, "UpgradeTargets", targets),
+        Format::Table | Format::Wide => {}
+    }
+    let newest = targets.targets.last();
+    let shown = newest.map_or_else(|| "<none known>".to_owned(), ToString::to_string);
+    let rows: Vec<Vec<table::Cell>> = targets
+        .components
+        .iter()
+        .map(|current| {
+            let version = current.version.as_ref().map_or_else(|| "<unknown>".to_owned(), ToString::to_string);
+            vec![current.component.name().into(), current.node.clone().into(), version.into(), shown.clone().into()]
+        })
+        .collect();
+    table::write(&mut terminal.out, &theme, &["COMPONENT", "NODE", "CURRENT", "TARGET"], &rows)?;
+    writeln!(terminal.out)?;
+    match newest {
+        Some(newest) => {
+            let known: Vec<String> = targets.targets.iter().map(ToString::to_string).collect();
+            writeln!(terminal.out, "Known targets: {}", known.join(", "))?;
+            writeln!(terminal.out, "Next: kubectl selfhost upgrade {newest} --dry-run=server")
+        }
+        None => writeln!(
+            terminal.out,
+            "No newer version is known: neither from images on the nodes nor from the release URL.\n\
+             Next: kubectl selfhost upgrade vX.Y.Z"
+        ),
+    }
+}
