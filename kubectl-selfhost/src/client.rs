@@ -20,6 +20,8 @@ mod patience;
 mod proxy;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 pub use kubeconfig::KubeconfigError;

@@ -170,8 +170,8 @@ pub fn not_after(der: &[u8]) -> Option<Timestamp> {
     Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
-/// The certificate that the server at `address` shows.
-async fn served(address: &Address) -> Option<Certificate> {
+/// The certificate that the server at `address` shows; `None` where it shows none soon.
+pub async fn served(address: &Address) -> Option<Certificate> {
     let not_after = tokio::time::timeout(PATIENCE, greet(address))
         .await
         .ok()
