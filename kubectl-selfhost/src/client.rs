@@ -14,6 +14,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn};
 
 use crate::cli::global;
 use crate::error::Explain;
+use crate::exit::Exit;
 
 mod kubeconfig;
 mod patience;
@@ -87,6 +88,13 @@ impl Explain for Error {
             Self::Build { source, .. } => Trouble::of(source).hint(),
             Self::Credentials { .. } => Trouble::Credentials.hint(),
             Self::Unreachable { trouble, .. } => trouble.hint(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Kubeconfig(error) => error.exit(),
+            Self::Build { .. } | Self::Credentials { .. } | Self::Unreachable { .. } => Exit::Failure,
         }
     }
 }

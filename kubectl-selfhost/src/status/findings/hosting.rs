@@ -178,7 +178,7 @@ pub fn no_standby(inventory: &Inventory) -> Vec<Finding> {
         some_of(&bare)
     );
     vec![Finding::new(Code::NoStandby, "control plane", message).hint(
-        "be ready to put the static manifests back by hand, as docs/reference/findings.md#sh0111 tells",
+        "be ready to put the API server's static manifest back by hand: docs/reference/findings.md#sh0111",
     )]
 }
 
