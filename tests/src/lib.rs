@@ -1,1 +1,24 @@
-//! The bed.
+//! The bed: real Kubernetes clusters on one machine, for tests, benches and the demo.
+//!
+//! A cluster is unmodified kubeadm, kubelet, kube-apiserver, kube-controller-manager, kube-scheduler and etcd, built
+//! from module sources into a cache. A node is a set of namespaces with a control group and a disk directory of its
+//! own.
+//!
+//! Invariant: the control group of a cluster holds every process of it, from the first instruction on. So whatever a
+//! killed run left behind is found again without any record of process ids, and nothing else is ever signalled.
+
+pub mod binaries;
+mod cgroup;
+pub mod cluster;
+mod command;
+mod host;
+pub mod images;
+mod lock;
+mod packages;
+pub mod paths;
+pub mod progress;
+pub mod refusal;
+
+pub use cluster::{Cluster, Node, Spec};
+pub use progress::Progress;
+pub use refusal::Refusal;

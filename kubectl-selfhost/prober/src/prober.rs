@@ -4,7 +4,7 @@
 //! delay it, and it cannot take more than one core from the control plane under test.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::runtime::Builder;
@@ -58,17 +58,20 @@ impl Prober {
     /// Checks the configuration and starts sending.
     pub fn start(config: Config) -> Result<Handle, StartError> {
         config.check()?;
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
         let record = Arc::new(Record::new(&config));
         let (stop, stopped) = watch::channel(false);
         let (finish, done) = watch::channel(false);
+        let (report_start, started) = mpsc::sync_channel(1);
         let record_of_thread = Arc::clone(&record);
         thread::Builder::new()
             .name(Self::THREAD_NAME.to_owned())
             .spawn(move || {
+                // Made here: a runtime must not be dropped by an async caller, as a failed spawn would.
+                let runtime = match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(report_start.send(Err(error))),
+                };
+                drop(report_start.send(Ok(())));
                 runtime.block_on(run(&config, &record_of_thread, stopped));
                 // Connections and dials that nobody needs any more.
                 runtime.shutdown_background();
@@ -76,6 +79,10 @@ impl Prober {
                 let _ = finish.send(true);
             })
             .map_err(StartError::Thread)?;
+        let started = started
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")));
+        started.map_err(StartError::Thread)?;
         Ok(Handle { record, stop, done })
     }
 }

@@ -20,16 +20,17 @@ use crate::{config, config_of, failures, only, run, writes};
 const MODES: [Mode; 3] = [Mode::New, Mode::Reused, Mode::ReusedHttp1];
 const REQUESTS: u64 = 8;
 
-/// All requests fail as `kind`, none is replayed, and the text says something.
+/// All requests fail as `kind`, and the text says something.
+///
+/// On reused connections one that comes just as its connection ends may be replayed first, which changes no kind.
 async fn all_fail(pki: &Pki, server: &Server, mode: Mode, kind: &str) -> Report {
     let timeout = Duration::from_millis(if kind == "timeout" { 150 } else { 10_000 });
     let report = run(config(pki, server.address, mode, REQUESTS).timeout(timeout)).await;
     assert_eq!(failures(&report), only(kind, REQUESTS), "{mode}: {report}");
-    assert_eq!(
-        (report.total.counts.replayed, report.total.latency),
-        (0, None),
-        "{mode}"
-    );
+    assert_eq!(report.total.latency, None, "{mode}");
+    if mode == Mode::New {
+        assert_eq!(report.total.counts.replayed, 0, "{report}");
+    }
     let samples = &report.series[0].first_failures;
     assert_eq!(samples.len(), 3);
     assert!(

@@ -1,0 +1,100 @@
+//! Pivot and upgrade of a one-node cluster under load: nothing is lost, and nothing is left.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use selfhost_tests::Cluster;
+use selfhost_tests::drive::{Load, run};
+use serde_json::Value;
+
+use crate::common::{self, COMPONENTS};
+
+/// The main job, once: a kubeadm cluster becomes self-hosted and is upgraded, at 200 requests a second.
+#[test]
+fn pivot_and_upgrade_lose_no_request() -> Result<()> {
+    let cluster = common::cluster("operations", 1)?;
+    let manifests = manifests(&cluster)?;
+
+    let before = run(&cluster, &["status", "-o", "json"])?.json()?;
+    ensure!(common::hosting(&before) == ["static-pod"; 3], "{before:#}");
+
+    let load = Load::start(&cluster, 200)?;
+    let pivot = run(&cluster, &["pivot", "--yes", "-o", "json"])?.success()?;
+    let upgrade = run(&cluster, &["upgrade", "v1.37", "--yes", "-o", "json"])?.success()?;
+    let availability = load.stop()?;
+    println!("{}", availability.table());
+    availability.expect_none_failed()?;
+    for report in [pivot.json()?, upgrade.json()?] {
+        ensure!(report["availability"]["total"]["counts"]["failed"] == 0, "{report:#}");
+        ensure!(report["changed"] == true, "{report:#}");
+    }
+
+    let after = run(&cluster, &["status", "-o", "json"])?.json()?;
+    ensure!(common::hosting(&after) == ["self-hosted"; 3], "{after:#}");
+    ensure!(common::versions(&after) == ["v1.37.2"; 3], "{after:#}");
+    common::nothing_left(&cluster)?;
+    let recorded = cluster.kubectl(&["-n", "kube-system", "get", "cm", "kubeadm-config", "-o", "yaml"])?;
+    ensure!(recorded.contains("kubernetesVersion: v1.37.2"), "{recorded}");
+
+    let kept = cluster.node_dir("cp1", "/var/lib/selfhost/manifests")?;
+    for (component, text) in COMPONENTS.into_iter().zip(&manifests) {
+        let kept = fs::read_to_string(kept.join(format!("{component}.yaml")))?;
+        ensure!(kept == *text, "the kept manifest of {component} is not what kubeadm wrote");
+    }
+
+    for again in [&["pivot", "--yes", "-o", "json"][..], &["upgrade", "v1.37.2", "--yes", "-o", "json"]] {
+        let report = run(&cluster, again)?.success()?.json()?;
+        ensure!(report["changed"] == false, "{report:#}");
+    }
+    Ok(())
+}
+
+fn manifests(cluster: &Cluster) -> Result<Vec<String>> {
+    let directory = cluster.node_dir("cp1", "/etc/kubernetes/manifests")?;
+    let read = |component: &&str| {
+        let path = directory.join(format!("{component}.yaml"));
+        fs::read_to_string(&path).with_context(|| path.display().to_string())
+    };
+    COMPONENTS.iter().map(read).collect()
+}
+
+/// A DaemonSet as kubeadm 1.8 to 1.18 made them: it rolls by itself, selects nodes by role, knows no hash of ours.
+#[test]
+fn what_kubeadm_made_self_hosted_is_adopted() -> Result<()> {
+    let cluster = common::self_hosted("adopt")?;
+    for component in COMPONENTS {
+        let name = format!("self-hosted-{component}");
+        let edits = [
+            r#"{"op":"replace","path":"/spec/updateStrategy","value":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":1}}}"#,
+            r#"{"op":"replace","path":"/spec/template/spec/nodeSelector","value":{"node-role.kubernetes.io/control-plane":""}}"#,
+            r#"{"op":"remove","path":"/spec/template/metadata/annotations/kubectl-selfhost.dev~1template-hash"}"#,
+        ];
+        // First the strategy, or the edit of the template would roll the Pod.
+        for edit in [&edits[1..2], &edits[2..], &edits[..1]] {
+            let patch = format!("[{}]", edit.join(","));
+            cluster.kubectl(&["-n", "kube-system", "patch", "ds", &name, "--type=json", "-p", &patch])?;
+        }
+        cluster.kubectl(&["label", "node", "cp1", &format!("kubectl-selfhost.dev/{component}-")])?;
+    }
+    common::settled(&cluster)?;
+    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
+    let codes = common::codes(&status);
+    ensure!(codes.contains(&"SH0108".to_owned()), "rolls by itself: {codes:?}");
+
+    let load = Load::start(&cluster, 200)?;
+    run(&cluster, &["upgrade", "v1.37.2", "--yes"])?.success()?;
+    let availability = load.stop()?;
+    println!("{}", availability.table());
+    availability.expect_none_failed()?;
+
+    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
+    ensure!(common::versions(&status) == ["v1.37.2"; 3], "{status:#}");
+    let sets = cluster.kubectl(&["-n", "kube-system", "get", "ds", "-o", "json"])?;
+    let sets: Value = serde_json::from_str(&sets)?;
+    for set in sets["items"].as_array().context("a list")? {
+        ensure!(set["spec"]["updateStrategy"]["type"] == "OnDelete", "{set:#}");
+        let selector = &set["spec"]["template"]["spec"]["nodeSelector"];
+        ensure!(selector.as_object().is_some_and(|selector| selector.len() == 1), "{selector}");
+    }
+    common::nothing_left(&cluster)
+}

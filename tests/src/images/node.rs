@@ -1,0 +1,111 @@
+//! The project's node image: `selfhost-node`, and Debian's `nft` with the libraries it loads.
+//!
+//! Invariant: the image holds what a release holds at the same paths; only its `nft` is this machine's.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::Image;
+use super::archive::{Archive, Entry};
+use crate::progress::Progress;
+use crate::{command, lock, paths};
+
+/// Name of the image; its tag is the workspace's version.
+pub const NAME: &str = "ghcr.io/kubectl-selfhost/selfhost-node";
+
+/// The node part in the image.
+const PROGRAM: &str = "/usr/local/bin/selfhost-node";
+
+/// Target the node part is built for: glibc linked statically, so that the image needs no libc for it.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the node part (a release build with cargo; seconds when nothing changed) and its image.
+pub fn image(progress: &Progress) -> Result<Image> {
+    let cache = paths::cache()?;
+    let directory = cache.join("images");
+    let _lock = lock::directory(&directory, || {
+        progress.line("another process makes images; waiting")
+    })?;
+    let program = build(&directory, progress)?;
+    let mut entries = vec![Entry::program(
+        program,
+        PROGRAM.trim_start_matches('/').to_owned(),
+    )];
+    entries.extend(nft()?);
+    Archive::new(format!("{NAME}:v{}", env!("CARGO_PKG_VERSION")), entries)
+        .entrypoint(PROGRAM)
+        .ensure(&directory)
+}
+
+fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
+    let checkout = paths::checkout();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build
+        .current_dir(&checkout)
+        .args([
+            "build",
+            "--package",
+            "selfhost-node",
+            "--bin",
+            "selfhost-node",
+            "--profile",
+            "node",
+            "--target",
+            TARGET,
+        ])
+        .env(
+            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
+            "-C target-feature=+crt-static",
+        );
+    command::logged(
+        &mut build,
+        &directory.join("selfhost-node.log"),
+        progress,
+        "build selfhost-node",
+    )?;
+    Ok(paths::target().join(TARGET).join("node/selfhost-node"))
+}
+
+/// `nft`, its libraries and the loader, each at the path it has here.
+fn nft() -> Result<Vec<Entry>> {
+    let nft = PathBuf::from("/usr/sbin/nft");
+    let libraries = command::output(Command::new("ldd").arg(&nft)).context("list the libraries of nft")?;
+    let mut paths: Vec<PathBuf> = libraries.lines().filter_map(library).collect();
+    paths.push(nft);
+    Ok(paths
+        .into_iter()
+        .map(|path| {
+            let inside = path.to_string_lossy().trim_start_matches('/').to_owned();
+            Entry::program(path, inside)
+        })
+        .collect())
+}
+
+/// The file of a line of `ldd`: `libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x...)`, `/lib64/ld-linux... (0x...)`.
+fn library(line: &str) -> Option<PathBuf> {
+    let file = line.rsplit_once("=> ").map_or(line, |(_, file)| file).trim();
+    let file = file.split_once(" (").map_or(file, |(file, _)| file);
+    file.starts_with('/').then(|| PathBuf::from(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_ldd() {
+        let file = |line| library(line).map(|path| path.to_string_lossy().into_owned());
+        assert_eq!(file("\tlinux-vdso.so.1 (0x00007ffc)"), None);
+        assert_eq!(
+            file("\tlibnftables.so.1 => /lib/x86_64-linux-gnu/libnftables.so.1 (0x00007f)").as_deref(),
+            Some("/lib/x86_64-linux-gnu/libnftables.so.1")
+        );
+        assert_eq!(
+            file("\t/lib64/ld-linux-x86-64.so.2 (0x00007f)").as_deref(),
+            Some("/lib64/ld-linux-x86-64.so.2")
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Debian packages that nodes are made of.
+//!
+//! Invariant: a machine that has everything is not touched, not even by `apt-get update`.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::progress::Progress;
+use crate::refusal::Refusal;
+use crate::{command, host};
+
+/// What shows that a package is there (a program, or a path), and the package.
+const NEEDED: [(&str, &str); 13] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    ("iptables", "iptables"),
+    ("nft", "nftables"),
+    ("conntrack", "conntrack"),
+    ("socat", "socat"),
+    ("ethtool", "ethtool"),
+    ("ip", "iproute2"),
+    ("cc", "gcc"),
+    ("/usr/lib/x86_64-linux-gnu/libc.a", "libc6-dev"),
+    ("mount", "mount"),
+    ("nsenter", "util-linux"),
+];
+
+/// Also needed where several API servers stand behind one address.
+const BALANCER: (&str, &str) = ("haproxy", "haproxy");
+
+/// Installs what is missing.
+pub(crate) fn ensure(balancer: bool, log: &Path, progress: &Progress) -> Result<()> {
+    let needed = NEEDED.iter().chain(balancer.then_some(&BALANCER));
+    let missing: Vec<&str> = needed
+        .filter(|(sign, _)| !is_there(sign))
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !host::exists("apt-get") {
+        return Err(Refusal::new(
+            format!("not installed: {list}"),
+            "there is no apt-get here; install them with this system's package manager",
+        )
+        .into());
+    }
+    progress.line(format_args!("installing packages: {list}"));
+    let apt = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive")
+            .args(["-qq", "-o", "DPkg::Lock::Timeout=300"])
+            .args(arguments);
+        command::logged(&mut apt, log, progress, "apt-get")
+    };
+    let hint = || {
+        Refusal::new(
+            format!("not installed: {list}"),
+            "install them by hand: apt-get install ...",
+        )
+    };
+    apt(&["update"]).with_context(hint)?;
+    apt(&[&["install", "--yes", "--no-install-recommends"], &missing[..]].concat()).with_context(hint)
+}
+
+fn is_there(sign: &str) -> bool {
+    if sign.starts_with('/') {
+        Path::new(sign).exists()
+    } else {
+        host::exists(sign)
+    }
+}
