@@ -220,20 +220,21 @@ fn write_findings(out: &mut dyn Write, theme: &Theme, findings: &[Finding]) -> i
 /// Writes `text` after `first`, wrapped between words; further lines begin below the code's text.
 fn write_wrapped(out: &mut dyn Write, first: &str, text: &str) -> io::Result<()> {
     const INDENT: usize = 10;
-    let lead = anstream::adapter::strip_str(first).to_string().chars().count();
     write!(out, "{first}")?;
-    let mut column = lead;
+    let mut column = anstream::adapter::strip_str(first).to_string().chars().count();
+    let mut begins = true;
     for word in text.split(' ') {
         let width = word.chars().count();
-        if column > INDENT.max(lead) && column + 1 + width > WIDTH {
+        if !begins && column + 1 + width > WIDTH {
             write!(out, "\n{:INDENT$}", "")?;
-            column = INDENT;
-        } else if column > lead || (column == INDENT && lead != INDENT) {
+            (column, begins) = (INDENT, true);
+        }
+        if !begins {
             write!(out, " ")?;
             column += 1;
         }
         write!(out, "{word}")?;
-        column += width;
+        (column, begins) = (column + width, false);
     }
     writeln!(out)
 }

@@ -137,13 +137,13 @@ impl Screen {
                 Format::Wide => super::Columns::Wide,
                 _ => super::Columns::Narrow,
             };
+            // First, so that it is seen on a small terminal, too.
+            let note = note.map_or_else(
+                || "watching, Ctrl-C ends".to_owned(),
+                |note| theme.bad(note).to_string(),
+            );
+            writeln!(text, "{} {note}\n", clock(Timestamp::now()))?;
             super::table::write(&mut text, &theme, columns, report)?;
-            writeln!(
-                text,
-                "\n{} {}",
-                clock(Timestamp::now()),
-                note.unwrap_or("Ctrl-C ends the watch")
-            )?;
         }
         let size = out.size();
         let text = String::from_utf8_lossy(&text);

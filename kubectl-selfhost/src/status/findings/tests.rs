@@ -1,7 +1,7 @@
 //! Each question, asked of a healthy cluster and of one with a single thing wrong.
 
 use selfhost_core::component::{Component, Hosting};
-use selfhost_core::finding::{Code, Finding};
+use selfhost_core::finding::{Code, Finding, Severity};
 use serde_json::json;
 
 use super::*;
@@ -93,6 +93,66 @@ fn sh0102_mixed() {
            moves the rest",
         ],
     );
+}
+
+#[test]
+fn sh0102_both_on_one_node() {
+    let mut inventory = self_hosted_cluster(&["cp-1", "cp-2"], V);
+    inventory
+        .instances
+        .push(instance(Component::ApiServer, "cp-2", Hosting::StaticPod, V));
+    let found = lines(all(&inventory));
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].contains("both a static Pod and self-hosted on cp-2, on one port"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_bridge_that_serves_makes_it_a_note() {
+    for (running, on, severity) in [
+        (true, "cp-1", Severity::Info),
+        (false, "cp-1", Severity::Error),
+        (true, "cp-2", Severity::Error),
+    ] {
+        let mut inventory = self_hosted_cluster(&["cp-1", "cp-2"], V);
+        inventory.bridges.push(testing::bridge(Component::Scheduler, on));
+        inventory.operation = Some(operation(running));
+        break_down(
+            &mut of(&mut inventory, Component::Scheduler, "cp-1").pod,
+            "ContainerCreating",
+        );
+        let found = all(&inventory)
+            .into_iter()
+            .find(|it| it.code == Code::NotReady)
+            .unwrap();
+        assert_eq!(found.severity, severity, "{running} {on}");
+        inventory
+            .instances
+            .retain(|it| (it.component, it.node.as_str()) != (Component::Scheduler, "cp-1"));
+        let found = all(&inventory)
+            .into_iter()
+            .find(|it| it.code == Code::Missing)
+            .unwrap();
+        assert_eq!(found.severity, severity, "{running} {on}");
+        assert_eq!(
+            found.message.ends_with("; its bridge serves"),
+            severity == Severity::Info
+        );
+    }
+}
+
+fn operation(running: bool) -> OpenOperation {
+    OpenOperation {
+        holder: "ann@desk".into(),
+        what: "upgrade v1.37.2".into(),
+        command: Some("kubectl selfhost upgrade v1.37.2".into()),
+        step: Some("swap kube-apiserver on cp-1".into()),
+        since: Some("2026-06-01T11:57:00Z".parse().unwrap()),
+        renewed: Some("2026-06-01T11:58:00Z".parse().unwrap()),
+        running,
+    }
 }
 
 #[test]
@@ -351,16 +411,7 @@ fn sh0112_and_sh0113_certificates() {
 #[test]
 fn sh0114_operation() {
     let mut inventory = static_cluster(&["cp-1"], V);
-    let mut operation = OpenOperation {
-        holder: "ann@desk".into(),
-        what: "upgrade v1.37.2".into(),
-        command: Some("kubectl selfhost upgrade v1.37.2".into()),
-        step: Some("swap kube-apiserver on cp-1".into()),
-        since: Some("2026-06-01T11:57:00Z".parse().unwrap()),
-        renewed: Some("2026-06-01T11:58:00Z".parse().unwrap()),
-        running: true,
-    };
-    inventory.operation = Some(operation.clone());
+    inventory.operation = Some(operation(true));
     check(
         &inventory,
         &[
@@ -368,8 +419,7 @@ fn sh0114_operation() {
            kubectl selfhost status --watch follows it",
         ],
     );
-    operation.running = false;
-    inventory.operation = Some(operation);
+    inventory.operation = Some(operation(false));
     check(
         &inventory,
         &[
