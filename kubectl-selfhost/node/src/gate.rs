@@ -1,7 +1,7 @@
 //! The gate of a bridge Pod: keeps the divert alive while the bridge answers `/readyz`, and only then.
 //!
-//! Invariants: the lease is renewed only after a check that said ready; connections that were diverted stay usable
-//! for as long as this process runs, also after the divert was withdrawn.
+//! Invariants: the divert begins only after a check that said ready, and its lease is renewed only after a check;
+//! connections that were diverted stay usable for as long as this process runs, also after the divert was withdrawn.
 
 mod bridge;
 mod readiness;
@@ -67,6 +67,7 @@ enum Event {
 /// Runs until SIGTERM or SIGINT; logs each transition as one line.
 pub(crate) fn run(config: &Config, log: &mut dyn Write) -> Result<(), Error> {
     let bridge = Bridge::load(config.divert.bridge().port(), config.credentials.clone())?;
+    let public = Bridge::load(config.divert.public().port(), config.credentials.clone())?;
     let mut gate = Gate {
         divert: &config.divert,
         installed: false,
@@ -86,7 +87,7 @@ pub(crate) fn run(config: &Config, log: &mut dyn Write) -> Result<(), Error> {
     // A check can hang for its whole time limit; on a thread of its own it does not delay the answer to a signal.
     thread::Builder::new()
         .name("readyz".to_owned())
-        .spawn(move || ask_forever(bridge, |answer| events.send(Event::Answered(answer)).is_ok()))
+        .spawn(move || ask_forever(bridge, public, |answer| events.send(Event::Answered(answer)).is_ok()))
         .map_err(Error::Thread)?;
 
     let mut readiness = Readiness::new();
@@ -108,10 +109,14 @@ pub(crate) fn check() -> Result<(), Error> {
     }
 }
 
-fn ask_forever(mut bridge: Bridge, tell: impl Fn(Answer) -> bool) {
+fn ask_forever(mut bridge: Bridge, mut public: Bridge, tell: impl Fn(Answer) -> bool) {
     loop {
         let asked = Instant::now();
-        if !tell(bridge.readyz()) {
+        let answer = match bridge.readyz() {
+            Answer::Failed(why) if public.readyz() != Answer::Ready => Answer::Alone(why),
+            answer => answer,
+        };
+        if !tell(answer) {
             return;
         }
         thread::sleep(PERIOD.saturating_sub(asked.elapsed()));

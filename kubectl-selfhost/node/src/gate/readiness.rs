@@ -1,7 +1,8 @@
 //! When to divert: a pure state machine over the bridge's answers.
 //!
-//! Invariants: the divert begins and is renewed only upon [`Answer::Ready`]; a refused connection ends it at once,
-//! any other failure at the second time in a row.
+//! Invariants: the divert begins only upon [`Answer::Ready`]; a refused connection ends it at once; any other failure
+//! ends it at the second time in a row, and only while the other server is ready. A busy machine makes a bridge answer
+//! late, and whoever turned away from it then would turn to a server that is not there, or has only half started.
 
 use std::fmt;
 
@@ -15,8 +16,10 @@ pub(super) enum Answer {
     Ready,
     /// Nobody listens on the bridge's port.
     Refused,
-    /// Anything else: too slow, not 200, not the expected server.
+    /// Anything else: too slow, not 200, not the expected server; and the server on the public port is ready.
     Failed(String),
+    /// The same, and the server on the public port is not ready either: nobody serves better than the bridge.
+    Alone(String),
 }
 
 /// What to do about the divert.
@@ -49,7 +52,10 @@ impl Readiness {
     pub(super) fn next(&mut self, answer: &Answer) -> Step {
         let (state, step) = match (*self, answer) {
             (Self::Withdrawn, Answer::Ready) => (Self::Diverting { failures: 0 }, Step::Begin),
-            (Self::Withdrawn, Answer::Refused | Answer::Failed(_)) => (Self::Withdrawn, Step::Hold),
+            (Self::Withdrawn, Answer::Refused | Answer::Failed(_) | Answer::Alone(_)) => {
+                (Self::Withdrawn, Step::Hold)
+            }
+            (Self::Diverting { .. }, Answer::Alone(_)) => (*self, Step::Renew),
             (Self::Diverting { .. }, Answer::Ready) => (Self::Diverting { failures: 0 }, Step::Renew),
             (Self::Diverting { failures }, Answer::Failed(_)) if failures + 1 < PATIENCE => (
                 Self::Diverting {
@@ -71,7 +77,7 @@ impl fmt::Display for Answer {
         match self {
             Self::Ready => f.write_str("the bridge is ready"),
             Self::Refused => f.write_str("the bridge refuses connections"),
-            Self::Failed(why) => write!(f, "the bridge is not ready: {why}"),
+            Self::Failed(why) | Self::Alone(why) => write!(f, "the bridge is not ready: {why}"),
         }
     }
 }
@@ -83,8 +89,8 @@ mod tests {
 
     #[test]
     fn sequences_of_answers() {
-        // r: ready, x: refused, f: failed.
-        let table: [(&str, &[Step]); 9] = [
+        // r: ready, x: refused, f: failed, a: failed, and nobody else is ready.
+        let table: [(&str, &[Step]); 13] = [
             ("r", &[Begin]),
             ("xxfr", &[Hold, Hold, Hold, Begin]),
             ("rrr", &[Begin, Renew, Renew]),
@@ -93,6 +99,10 @@ mod tests {
             ("rff", &[Begin, Hold, Withdraw]),
             ("rfrff", &[Begin, Hold, Renew, Hold, Withdraw]),
             ("rfx", &[Begin, Hold, Withdraw]),
+            ("aar", &[Hold, Hold, Begin]),
+            ("raaa", &[Begin, Renew, Renew, Renew]),
+            ("raffx", &[Begin, Renew, Hold, Withdraw, Hold]),
+            ("rax", &[Begin, Renew, Withdraw]),
             ("rxfffr", &[Begin, Withdraw, Hold, Hold, Hold, Begin]),
         ];
         for (answers, expected) in table {
@@ -102,6 +112,7 @@ mod tests {
                 .map(|answer| match answer {
                     'r' => Answer::Ready,
                     'x' => Answer::Refused,
+                    'a' => Answer::Alone("503".to_owned()),
                     _ => Answer::Failed("503".to_owned()),
                 })
                 .map(|answer| readiness.next(&answer))

@@ -76,6 +76,11 @@ impl Divert {
         &self.targets
     }
 
+    /// Where the server that is diverted from listens.
+    pub(crate) fn public(&self) -> SocketAddr {
+        self.targets[0]
+    }
+
     /// Where connections are diverted to.
     pub(crate) fn bridge(&self) -> SocketAddr {
         self.bridge

@@ -25,7 +25,7 @@ const LEASE: Duration = Duration::from_secs(6);
 struct Node {
     _namespace: Namespace,
     pki: Pki,
-    _public: Server,
+    public: Server,
     _service: Server,
     bridge: Server,
 }
@@ -40,7 +40,7 @@ impl Node {
         }
         let pki = Pki::new()?;
         Ok(Self {
-            _public: Server::start("public", 6443, &pki)?,
+            public: Server::start("public", 6443, &pki)?,
             // Stands for kube-proxy, which would send the Service's connections to the public server.
             _service: Server::start("public", 443, &pki)?,
             bridge: Server::start("bridge", 6444, &pki)?,
@@ -206,6 +206,22 @@ fn a_bridge_that_hangs_is_left_before_the_lease_ends() -> Result<()> {
         "one slow answer is not enough: {took:?}"
     );
     node.is("public")
+}
+
+/// A busy machine makes both servers slow. Turning away from the bridge then would turn to one that has not started.
+#[test]
+fn a_bridge_is_kept_while_nobody_else_is_ready() -> Result<()> {
+    let node = Node::new()?;
+    let gate = node.diverting()?;
+    node.public.set(Readyz::NotReady);
+    for trouble in [Readyz::Hang, Readyz::NotReady] {
+        node.bridge.set(trouble);
+        throughout(Duration::from_secs(7), || node.is("bridge"))?;
+    }
+    node.public.set(Readyz::Ready);
+    gate.logs("withdrew the divert", SOON)?;
+    node.becomes("public", SOON)?;
+    Ok(())
 }
 
 #[test]
