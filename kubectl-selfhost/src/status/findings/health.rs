@@ -39,6 +39,23 @@ pub fn missing(inventory: &Inventory) -> Vec<Finding> {
     findings
 }
 
+/// SH0201: a control-plane node is not ready.
+pub fn node_not_ready(inventory: &Inventory) -> Vec<Finding> {
+    if inventory.unread.contains(&Part::Nodes) {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (name, node) in &inventory.control_plane {
+        if !recognize::is_node_ready(node) {
+            findings.push(
+                Finding::new(Code::NodeNotReady, format!("node {name}"), "is not ready")
+                    .hint(format!("kubectl describe node {name}")),
+            );
+        }
+    }
+    findings
+}
+
 /// SH0103: a component, or etcd, is not ready on a node.
 pub fn not_ready(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();

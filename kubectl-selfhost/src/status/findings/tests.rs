@@ -54,6 +54,25 @@ fn nothing_visible_is_nothing_missing() {
 }
 
 #[test]
+fn sh0201_node_not_ready() {
+    let mut inventory = static_cluster(&["cp-1", "cp-2"], V);
+    for condition in inventory
+        .control_plane
+        .get_mut("cp-2")
+        .and_then(|node| node.status.as_mut()?.conditions.as_mut())
+        .unwrap()
+    {
+        condition.status = "Unknown".into();
+    }
+    check(
+        &inventory,
+        &["SH0201 error node cp-2: is not ready | kubectl describe node cp-2"],
+    );
+    inventory.unread.insert(Part::Nodes);
+    check(&inventory, &[]);
+}
+
+#[test]
 fn sh0101_missing() {
     let mut inventory = static_cluster(&["cp-1", "cp-2"], V);
     inventory
