@@ -1,18 +1,21 @@
 //! The plugin as users run it: a process, with an API server in memory on the other side.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// An API server that answers with the files of a fixture, over plain HTTP.
 struct ApiServer {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,
+    /// Methods of the requests so far.
+    methods: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl ApiServer {
@@ -27,16 +30,22 @@ impl ApiServer {
             .join(fixture);
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stopped);
+        let methods = Arc::new(Mutex::new(BTreeSet::new()));
+        let seen = Arc::clone(&methods);
         std::thread::spawn(move || {
             for connection in listener.incoming() {
                 if flag.load(Ordering::SeqCst) {
                     return;
                 }
-                let directory = directory.clone();
-                std::thread::spawn(move || answer(connection.unwrap(), &directory));
+                let (directory, seen) = (directory.clone(), Arc::clone(&seen));
+                std::thread::spawn(move || answer(connection.unwrap(), &directory, &seen));
             }
         });
-        Self { address, stopped }
+        Self {
+            address,
+            stopped,
+            methods,
+        }
     }
 
     /// Stops listening; the port is free when this returns.
@@ -51,7 +60,7 @@ impl ApiServer {
 }
 
 /// One request for each connection.
-fn answer(mut stream: TcpStream, directory: &Path) {
+fn answer(mut stream: TcpStream, directory: &Path, methods: &Mutex<BTreeSet<String>>) {
     let mut head = Vec::new();
     let mut buffer = [0; 4096];
     while !head.ends_with(b"\r\n\r\n") {
@@ -61,6 +70,10 @@ fn answer(mut stream: TcpStream, directory: &Path) {
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
+    methods
+        .lock()
+        .unwrap()
+        .insert(head.split(' ').next().unwrap_or_default().to_owned());
     let path = head
         .split(' ')
         .nth(1)
@@ -161,6 +174,61 @@ fn a_kubeadm_cluster_of_the_v1_11_era_is_shown() {
     }
     assert_eq!(output.status.code(), Some(4), "expired certificates are errors");
     assert!(shown.contains("SH0113"));
+}
+
+#[test]
+fn an_upgrade_of_the_v1_11_era_is_planned_and_not_done() {
+    let server = ApiServer::start("v1.11/hostpath");
+    let flag = server_flag(&server);
+    let output = run(&["upgrade", "v1.11.10", &flag, "--dry-run=client"]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}{}", text(&output.stderr));
+    let steps: Vec<String> = shown
+        .lines()
+        .skip_while(|line| !line.starts_with("STEP"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" "))
+        .collect();
+    let swaps = |component: &str| -> Vec<String> {
+        let here: Vec<&String> = steps.iter().filter(|step| step.contains(component)).collect();
+        here.iter()
+            .map(|step| step.split_once(component).unwrap().1.trim().to_owned())
+            .collect()
+    };
+    // Adopted first, then API server, controller manager, scheduler, each under its bridge.
+    assert_eq!(steps[0], "- kube-apiserver adopt DaemonSet");
+    for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+        let swap = swaps(component);
+        assert_eq!(swap[..2], ["adopt DaemonSet", "start bridge"], "{component}");
+        let position = |verb: &str| swap.iter().position(|step| step == verb);
+        assert!(position("replace Pod") < position("wait until ready"), "{swap:?}");
+        assert!(
+            position("wait until ready") < position("release bridge"),
+            "{swap:?}"
+        );
+    }
+    let last = |component: &str| steps.iter().rposition(|step| step.contains(component));
+    assert!(last("kube-apiserver") < last("kube-controller-manager"));
+    assert!(last("kube-controller-manager") < last("kube-scheduler"));
+
+    for (arguments, code) in [
+        (["upgrade", "v1.11.10", "--yes"], "SH0223"),
+        (["upgrade", "v1.12.0", "--dry-run=client"], "SH0215"),
+        (["upgrade", "v1.9.0", "--dry-run=client"], "SH0216"),
+    ] {
+        let mut arguments = arguments.to_vec();
+        arguments.push(&flag);
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}");
+        let told = text(&output.stdout) + &text(&output.stderr);
+        assert!(told.contains(code), "{told}");
+    }
+    assert_eq!(
+        *server.methods.lock().unwrap(),
+        BTreeSet::from(["GET".to_owned()]),
+        "nothing was written"
+    );
 }
 
 #[test]

@@ -340,3 +340,100 @@ async fn certificates_in_secrets_are_found_and_judged() {
         5
     );
 }
+
+/// One right, as a role grants it and as a request takes it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    namespace: String,
+    group: String,
+    resource: String,
+    name: String,
+    verb: String,
+}
+
+/// The right that a GET takes, by the rules of Kubernetes' request info.
+fn taken_by(call: &str) -> Right {
+    let path = call.trim_start_matches("GET ");
+    let is_list = path.ends_with('?');
+    let path = path.trim_end_matches('?');
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", _, rest @ ..] => ("", rest),
+        ["apis", group, _, rest @ ..] => (*group, rest),
+        _ => {
+            let [namespace, group, name] = [(); 3].map(|()| String::new());
+            return Right {
+                namespace,
+                group,
+                resource: path.to_owned(),
+                name,
+                verb: "get".into(),
+            };
+        }
+    };
+    let (namespace, rest) = match rest {
+        ["namespaces", namespace, rest @ ..] => (*namespace, rest),
+        rest => ("", rest),
+    };
+    Right {
+        namespace: namespace.into(),
+        group: group.into(),
+        resource: rest[0].into(),
+        name: rest.get(1).copied().unwrap_or_default().into(),
+        verb: if is_list { "list" } else { "get" }.into(),
+    }
+}
+
+/// The rights that the roles in the documentation grant.
+fn documented() -> Vec<Right> {
+    let docs = include_str!("../../../../docs/reference/rbac.md");
+    let mut rights = Vec::new();
+    for block in docs.split("```yaml\n").skip(1) {
+        for document in block.split("```").next().unwrap().split("---\n") {
+            let role: Value = serde_saphyr::from_str(document).unwrap();
+            let namespace = role["metadata"]["namespace"].as_str().unwrap_or_default();
+            for rule in role["rules"].as_array().into_iter().flatten() {
+                let words = |key: &str, none: &[&str]| -> Vec<String> {
+                    match rule[key].as_array() {
+                        Some(words) => words
+                            .iter()
+                            .map(|word| word.as_str().unwrap().to_owned())
+                            .collect(),
+                        None => none.iter().map(|word| (*word).to_owned()).collect(),
+                    }
+                };
+                let mut resources = words("resources", &[]);
+                resources.extend(words("nonResourceURLs", &[]));
+                for resource in &resources {
+                    for name in words("resourceNames", &[""]) {
+                        for verb in words("verbs", &[]) {
+                            rights.push(Right {
+                                namespace: namespace.to_owned(),
+                                group: words("apiGroups", &[""]).remove(0),
+                                resource: resource.clone(),
+                                name: name.clone(),
+                                verb,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    rights.sort();
+    rights
+}
+
+#[tokio::test]
+async fn the_documented_rights_are_those_that_are_taken() {
+    let (client, log) = mock(fixture("v1.11/secrets"));
+    let inventory = observe(&client, now()).await.unwrap();
+    certificates::in_secrets(&inventory, &client).await;
+    let mut taken: Vec<Right> = log.sorted().iter().map(|call| taken_by(call)).collect();
+    taken.sort();
+    assert_eq!(
+        documented(),
+        taken,
+        "each call has its right, and each right its call"
+    );
+}
