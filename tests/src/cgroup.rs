@@ -89,11 +89,13 @@ impl Layout {
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Unified(_) => "unified\n".to_owned(),
-            Self::Split(hierarchies) => hierarchies
-                .iter()
-                .filter_map(|it| Some((it.mount.file_name()?.to_str()?, &it.options)))
-                .map(|(name, options)| format!("{name} {options}\n"))
-                .collect(),
+            Self::Split(hierarchies) => {
+                let lines: Vec<String> = hierarchies
+                    .iter()
+                    .filter_map(|it| Some(format!("{} {}\n", it.mount.file_name()?.to_str()?, it.options)))
+                    .collect();
+                lines.concat()
+            }
         }
     }
 

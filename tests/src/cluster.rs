@@ -4,6 +4,7 @@
 //! is a run that was killed, and is cleaned up by the next `up` or `down` of that name.
 
 mod balancer;
+mod create;
 mod kubeadm;
 mod machine;
 mod network;
@@ -11,10 +12,9 @@ mod proxy;
 mod runtime;
 mod spec;
 mod state;
+mod teardown;
 
-use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -24,21 +24,18 @@ use selfhost_core::version::KubeVersion;
 
 use crate::binaries::Binaries;
 use crate::cgroup::{Group, Layout};
-use crate::images::{self, Image};
-use crate::lock::{self, Lock};
+use crate::lock;
 use crate::progress::Progress;
 use crate::refusal::Refusal;
-use crate::{command, host, packages, paths};
-use kubeadm::{Overrides, Secrets};
+use crate::{command, host, paths};
+use kubeadm::Overrides;
 use machine::Machine;
 use network::Subnet;
 use state::{Phase, State};
+use teardown::tear_down;
 
 pub use spec::{DEFAULT_VERSION, Name, ProxyMode, Spec, UPGRADE_VERSION};
 pub use state::{Node, Role};
-
-/// How long nodes may take to become ready after they joined.
-const READY: &str = "--timeout=180s";
 
 /// The `kubernetes` Service's address in every cluster of the bed (unless kubeadm documents say otherwise).
 pub const KUBERNETES_SERVICE: &str = "10.96.0.1:443";
@@ -330,130 +327,6 @@ impl Cluster {
     fn machine(&self, node: &str) -> Result<Machine<'_>> {
         Ok(Machine::new(&self.state, self.state.node(node)?, &self.layout))
     }
-
-    /// Takes the name and a subnet, after removing what a killed run left.
-    fn claim(spec: &Spec, layout: &Layout, progress: &Progress) -> Result<(State, Lock)> {
-        let all = lock::directory(Path::new(paths::STATE), || {
-            progress.line("another bed starts; waiting")
-        })?;
-        let directory = state::directory(&spec.name);
-        if directory.exists() {
-            let name = &spec.name;
-            let held = lock::try_directory(&directory)?.ok_or_else(|| {
-                Refusal::new(
-                    format!("another command works on cluster {name}"),
-                    "wait for it, or use another name",
-                )
-            })?;
-            if State::read(&directory)?.is_some_and(|state| state.phase == Phase::Ready) {
-                let hint =
-                    format!("cargo bed down --name {name}, or cargo bed boot --name {name} if it is off");
-                return Err(Refusal::new(format!("cluster {name} exists"), hint).into());
-            }
-            progress.step(
-                &format!("removed what a killed run left of cluster {name}"),
-                || tear_down(name, layout),
-            )?;
-            drop(held);
-            // The last cluster takes the directory of all clusters with it.
-            drop(all);
-            return Self::claim(spec, layout, progress);
-        }
-        let taken: Vec<u8> = state::names()?
-            .iter()
-            .filter_map(|name| State::read(&state::directory(name)).ok().flatten())
-            .map(|state| state.subnet)
-            .collect();
-        let state = State {
-            name: spec.name.clone(),
-            version: spec.version.clone(),
-            phase: Phase::Creating,
-            subnet: Subnet::free(&taken)?.0,
-            nodes: state::nodes(spec.control_planes, spec.workers),
-            proxy_mode: spec.proxy_mode,
-            node_image: None,
-            created: Timestamp::now(),
-        };
-        let lock = lock::directory(&directory, || ())?;
-        state.write()?;
-        Ok((state, lock))
-    }
-
-    fn create(&self, spec: &Spec, overrides: &Overrides, progress: &Progress) -> Result<State> {
-        let mut state = self.state.clone();
-        packages::ensure(
-            spec.control_planes > 1,
-            &state.directory().join("apt.log"),
-            progress,
-        )?;
-        host::check_tools()?;
-        let (images, node_image) = gather_images(spec, progress)?;
-        Subnet(state.subnet).create()?;
-
-        let machines: Vec<Machine> = self
-            .state
-            .nodes
-            .iter()
-            .map(|node| Machine::new(&self.state, node, &self.layout))
-            .collect();
-        progress.step("nodes started", || self.start(&machines))?;
-        let kubelets: Vec<&Machine> = machines
-            .iter()
-            .filter(|it| it.node().role.has_kubelet())
-            .collect();
-        progress.step("images loaded", || load_images(&kubelets, &images))?;
-
-        let secrets = Secrets::generate()?;
-        let split = self.layout.is_split();
-        let first = *kubelets
-            .first()
-            .context("every cluster has a control-plane node")?;
-        progress.step("cp1: kubeadm init", || {
-            kubeadm::init(first, &self.state, overrides, &secrets, split, progress)
-        })?;
-        self.write_kubeconfig(first)?;
-        for machine in &kubelets[1..] {
-            progress.step(&format!("{}: kubeadm join", machine.node().name), || {
-                kubeadm::join(machine, &self.state, overrides, &secrets, progress)
-            })?;
-        }
-        let proxy = kubeadm::kubeconfig(first, proxy::USER)?;
-        for machine in machines.iter().filter(|it| it.node().role != Role::Balancer) {
-            proxy::install(machine, &proxy, spec.proxy_mode)?;
-            machine.run("systemctl", &["start", "kube-proxy"])?;
-        }
-        progress.step("nodes ready", || {
-            self.kubectl(&["wait", "--for=condition=Ready", "nodes", "--all", READY])
-        })?;
-
-        state.phase = Phase::Ready;
-        state.node_image = node_image;
-        state.write()?;
-        Ok(state)
-    }
-
-    fn start(&self, machines: &[Machine]) -> Result<()> {
-        for machine in machines {
-            machine.install()?;
-            match machine.node().role {
-                Role::ControlPlane | Role::Worker => {
-                    runtime::install(machine)?;
-                    machine.service("kubelet", KUBELET)?;
-                }
-                Role::Balancer => balancer::install(machine, &self.state)?,
-                Role::Client => {}
-            }
-            machine.boot()?;
-        }
-        Ok(())
-    }
-
-    fn write_kubeconfig(&self, first: &Machine) -> Result<()> {
-        let path = self.kubeconfig();
-        fs::copy(first.disk("/etc/kubernetes/admin.conf"), &path)
-            .and_then(|_| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
-            .with_context(|| format!("write {}", path.display()))
-    }
 }
 
 impl Drop for Cluster {
@@ -469,72 +342,6 @@ impl Drop for Cluster {
             ));
         }
     }
-}
-
-/// The kubelet as kubeadm's package starts it. Before `kubeadm init` has written its configuration there is none to run.
-const KUBELET: &str = "\
-[ -f /var/lib/kubelet/config.yaml ] || exec sleep 1
-. /var/lib/kubelet/kubeadm-flags.env
-exec kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
---kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS";
-
-fn gather_images(spec: &Spec, progress: &Progress) -> Result<(Vec<Image>, Option<String>)> {
-    let mut versions = vec![spec.version.clone()];
-    if spec.upgrade_images {
-        versions.push(
-            UPGRADE_VERSION
-                .parse()
-                .context("parse the version to upgrade to")?,
-        );
-    }
-    versions.dedup();
-    let mut images = Vec::new();
-    for version in &versions {
-        let binaries = Binaries::ensure(version, progress)?;
-        images.extend(images::of_version(&binaries, progress)?);
-    }
-    images.sort_by(|a, b| a.reference.cmp(&b.reference));
-    images.dedup();
-    let mut node_image = None;
-    if spec.own_images {
-        let image = images::node::image(progress)?;
-        node_image = Some(image.pinned());
-        images.push(image);
-    }
-    Ok((images, node_image))
-}
-
-fn load_images(machines: &[&Machine], images: &[Image]) -> Result<()> {
-    for machine in machines {
-        for image in images {
-            runtime::load(machine, image)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes everything of the cluster `name`; its lock must be held.
-fn tear_down(name: &Name, layout: &Layout) -> Result<()> {
-    let group = Group::of_cluster(layout, name.as_ref());
-    group.kill()?;
-    group.remove()?;
-    let directory = state::directory(name);
-    if let Some(state) = State::read(&directory)? {
-        Subnet(state.subnet).remove(&state)?;
-    }
-    // The record goes last: without it nobody would know the rest.
-    let nodes = directory.join("nodes");
-    if nodes.exists() {
-        fs::remove_dir_all(&nodes).with_context(|| format!("remove {}", nodes.display()))?;
-    }
-    fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
-    // These go with the last cluster.
-    for around in Path::new(paths::STATE).ancestors().take(2) {
-        if fs::remove_dir(around).is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 fn kubeconfig(state: &State) -> PathBuf {

@@ -133,11 +133,10 @@ fn check_room(directory: &Path, needed: u64, purpose: &str, hint: &str) -> Resul
         return Ok(());
     }
     let message = format!(
-        "{} has {:.1} GB free, {} GB are needed {purpose}",
+        "{} has {} MB free, {} MB are needed {purpose}",
         existing.display(),
-        // One decimal of a disk size: exactness is not needed.
-        (free >> 20) as f64 / 1024.0,
-        needed >> 30
+        free >> 20,
+        needed >> 20
     );
     Err(Refusal::new(message, hint).into())
 }

@@ -5,6 +5,7 @@
 
 mod archive;
 pub mod node;
+pub(crate) mod store;
 
 use std::fs;
 use std::path::PathBuf;
@@ -53,7 +54,7 @@ impl Image {
 pub fn of_version(binaries: &Binaries, progress: &Progress) -> Result<Vec<Image>> {
     let directory = binaries.root().join("images");
     let _lock = lock::directory(&directory, || {
-        progress.line("another process makes images; waiting")
+        progress.line("another process makes images; waiting");
     })?;
     let tag = binaries.version().to_string();
     let bin = |name: &str| Entry::program(binaries.path(name), format!("usr/local/bin/{name}"));

@@ -39,8 +39,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH", default_value = "/api/v1/namespaces/default")]
     pub path: String,
 
-    /// ConfigMap, NAMESPACE/NAME, that is written on every second request of a reused connection
-    #[arg(long, value_name = "NAMESPACE/NAME")]
+    /// Write ConfigMaps NAMESPACE/PREFIX-..., one for each client, on every second request of a reused connection
+    #[arg(long, value_name = "NAMESPACE/PREFIX")]
     pub write: Option<String>,
 
     /// Output format

@@ -51,16 +51,19 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
     Ok(if report.total.counts.failed == 0 { Exit::Success } else { Exit::Findings })
 }
 
-/// A merge patch that writes a number into a ConfigMap of the user's.
+/// A server-side apply that writes a number into a ConfigMap of the stream's own: many clients that write one object
+/// would measure how they get in each other's way.
 fn write_to(object: &str) -> Result<RequestSpec, Failure> {
-    let Some((namespace, name)) = object.split_once('/') else {
-        return Err(Failure::message(format!("--write {object:?} is not NAMESPACE/NAME"), Exit::Usage));
+    let Some((namespace, prefix)) = object.split_once('/') else {
+        return Err(Failure::message(format!("--write {object:?} is not NAMESPACE/PREFIX"), Exit::Usage));
     };
     Ok(RequestSpec::write(
         Method::PATCH,
-        format!("/api/v1/namespaces/{namespace}/configmaps/{name}"),
-        "application/merge-patch+json",
-        r#"{"data":{"{stream}":"{counter}"}}"#,
+        format!("/api/v1/namespaces/{namespace}/configmaps/{prefix}-{{stream}}?fieldManager=selfhost-probe&force=true"),
+        "application/apply-patch+yaml",
+        format!(
+            r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{prefix}-{{stream}}"}},"data":{{"counter":"{{counter}}"}}}}"#
+        ),
     ))
 }
 

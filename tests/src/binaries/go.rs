@@ -1,4 +1,4 @@
-//! The Go toolchain: the machine's, or one from PyPI.
+//! The Go toolchain: the machine's, or one from `PyPI`.
 //!
 //! Invariant: builds never download another toolchain behind our back (`GOTOOLCHAIN=local`), so the version in a stamp
 //! is the version that built.

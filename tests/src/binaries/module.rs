@@ -3,6 +3,7 @@
 //! Invariant: what is committed is used as committed; any other version gets its module from the same recipe, so that
 //! `go.sum` pins it from the first build on.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -117,18 +118,18 @@ fn generate(version: &KubeVersion, directory: &Path, go: &Go) -> Result<()> {
 /// The go.mod for `version`, given the one of k8s.io/kubernetes itself.
 fn go_mod(version: &KubeVersion, upstream: &str) -> String {
     let twin = version.to_string().replacen("v1.", "v0.", 1);
-    let replaced: String = upstream
-        .lines()
-        .filter_map(|line| {
-            line.trim()
-                .trim_start_matches("replace ")
-                .split_once(" => ./staging/")
-        })
-        .map(|(module, _)| format!("\t{module} => {module} {twin}\n"))
-        .collect();
-    format!(
-        "module {PATH}\n\ngo {GO_DIRECTIVE}\n\nrequire k8s.io/kubernetes {version}\n\nreplace (\n{replaced})\n"
-    )
+    let mut text =
+        format!("module {PATH}\n\ngo {GO_DIRECTIVE}\n\nrequire k8s.io/kubernetes {version}\n\nreplace (\n");
+    for line in upstream.lines() {
+        if let Some((module, _)) = line
+            .trim()
+            .trim_start_matches("replace ")
+            .split_once(" => ./staging/")
+        {
+            let _ = writeln!(text, "\t{module} => {module} {twin}");
+        }
+    }
+    text + ")\n"
 }
 
 /// Writes only what differs: Go caches by modification time.

@@ -8,7 +8,7 @@ use super::machine::Machine;
 use super::network::Subnet;
 use super::state::{Role, State};
 
-/// Puts HAProxy on the balancer's node.
+/// Puts `HAProxy` on the balancer's node.
 pub(super) fn install(machine: &Machine, state: &State) -> Result<()> {
     machine.write("/etc/haproxy/haproxy.cfg", &config(state))?;
     machine.service("haproxy", "exec haproxy -db -f /etc/haproxy/haproxy.cfg")

@@ -10,11 +10,12 @@ use serde_json::json;
 
 use super::machine::Machine;
 use super::network::pod_subnet;
+use crate::images::store::NAMESPACE;
 use crate::images::{self, Image, PAUSE_TAG};
 use crate::progress::Progress;
 
-/// containerd's namespace that the kubelet sees.
-const NAMESPACE: &str = "k8s.io";
+/// Where containerd keeps images on a node.
+pub(super) const STORE: &str = "/var/lib/containerd";
 
 /// Puts containerd and the Pod network on the node's disk.
 pub(super) fn install(machine: &Machine) -> Result<()> {
@@ -101,7 +102,7 @@ fn import(machine: &Machine, archive: &Path) -> Result<()> {
 fn containerd_config() -> String {
     format!(
         r#"version = 2
-root = "/var/lib/containerd"
+root = "{STORE}"
 state = "/run/containerd"
 [grpc]
   address = "/run/containerd/containerd.sock"

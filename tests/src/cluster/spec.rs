@@ -45,7 +45,12 @@ impl Spec {
     pub fn new(name: Name) -> Self {
         Self {
             name,
-            version: DEFAULT_VERSION.parse().expect("a constant that the tests parse"),
+            version: KubeVersion {
+                major: 1,
+                minor: 36,
+                patch: 3,
+                pre: None,
+            },
             control_planes: 1,
             workers: 0,
             kubeadm_config: None,
@@ -73,7 +78,7 @@ impl Spec {
         );
         if let Some(file) = &self.kubeadm_config {
             ensure!(
-                file.is_file(),
+                file.exists(),
                 Refusal::new(
                     format!("no file {}", file.display()),
                     "give kubeadm documents as YAML or JSON"
@@ -162,6 +167,14 @@ mod tests {
         for bad in ["", "../x", "1a", "Dev", "-a", "a/b", "a b", &"a".repeat(41)] {
             assert!(bad.parse::<Name>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_default_version_is_the_default() {
+        assert_eq!(
+            Spec::new("a".parse().unwrap()).version.to_string(),
+            DEFAULT_VERSION
+        );
     }
 
     #[test]

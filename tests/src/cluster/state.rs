@@ -61,7 +61,7 @@ pub enum Role {
     Worker,
     /// kube-proxy only: reaches Services like a Pod on another machine does.
     Client,
-    /// HAProxy before the API servers.
+    /// `HAProxy` before the API servers.
     Balancer,
 }
 

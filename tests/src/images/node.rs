@@ -26,7 +26,7 @@ pub fn image(progress: &Progress) -> Result<Image> {
     let cache = paths::cache()?;
     let directory = cache.join("images");
     let _lock = lock::directory(&directory, || {
-        progress.line("another process makes images; waiting")
+        progress.line("another process makes images; waiting");
     })?;
     let program = build(&directory, progress)?;
     let mut entries = vec![Entry::program(

@@ -161,7 +161,7 @@ fn a_refused_connection_ends_the_divert_at_once() -> Result<()> {
     let Node {
         bridge,
         pki,
-        _public,
+        public: _public,
         _service,
         _namespace,
     } = node;
