@@ -16,6 +16,9 @@ pub mod status;
 pub mod upgrade;
 pub mod version;
 
+#[cfg(test)]
+mod reference;
+
 /// Colours of the help text: those that kubectl's users know from other tools.
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -55,18 +58,13 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "a comment here would take the place of the help text, which is the arguments' own")]
 pub enum Command {
-    /// Show what hosts the control plane, in which versions, and what needs attention
     Status(status::Args),
-    /// Turn static Pods into a self-hosted control plane, without losing a request
     Pivot(pivot::Args),
-    /// Bring a self-hosted control plane to another version, without losing a request
     Upgrade(upgrade::Args),
-    /// Measure how available the API server is
     Probe(probe::Args),
-    /// Print a shell's completion script
     Completion(completion::Args),
-    /// Print the version of this plugin and of the API server
     Version(version::Args),
 }
 

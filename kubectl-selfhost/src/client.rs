@@ -14,10 +14,15 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _, service_fn};
 
 use crate::cli::global;
 use crate::error::Explain;
+use crate::exit::Exit;
 
 mod kubeconfig;
 mod patience;
 mod proxy;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 pub use kubeconfig::KubeconfigError;
@@ -83,6 +88,13 @@ impl Explain for Error {
             Self::Build { source, .. } => Trouble::of(source).hint(),
             Self::Credentials { .. } => Trouble::Credentials.hint(),
             Self::Unreachable { trouble, .. } => trouble.hint(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Kubeconfig(error) => error.exit(),
+            Self::Build { .. } | Self::Credentials { .. } | Self::Unreachable { .. } => Exit::Failure,
         }
     }
 }

@@ -8,6 +8,8 @@ pub mod credentials;
 pub mod observe;
 pub mod operation;
 pub mod recognize;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -10,3 +10,6 @@ pub mod report;
 pub mod table;
 
 pub use report::Report;
+
+#[cfg(test)]
+mod tests;

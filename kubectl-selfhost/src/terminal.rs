@@ -82,7 +82,8 @@ impl Stream {
     /// The terminal's size; 80 x 24 where it is not known.
     pub fn size(&self) -> Size {
         match terminal_size::terminal_size() {
-            Some((width, height)) if self.interactive => Size {
+            // Some pseudo-terminals say that they have no columns at all.
+            Some((width, height)) if self.interactive && width.0 != 0 && height.0 != 0 => Size {
                 width: width.0.into(),
                 height: height.0.into(),
             },

@@ -15,6 +15,9 @@ use super::proxy::Proxies;
 use crate::cli::global::Connection;
 use crate::error::Explain;
 
+#[cfg(test)]
+mod tests;
+
 /// The name under which flags alone describe a cluster, when no kubeconfig does.
 const FLAGS_ONLY: &str = "command-line";
 

@@ -18,6 +18,9 @@ use tower::{BoxError, Layer, Service, ServiceExt as _};
 
 use super::trouble::Trouble;
 
+#[cfg(test)]
+mod tests;
+
 /// The first pause; it doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 

@@ -187,7 +187,7 @@ impl Trouble {
             Self::Unauthorized => {
                 "log in again, or fetch a new kubeconfig: the token or the client certificate is not valid (any more)"
             }
-            Self::Forbidden => "docs/reference/rbac.md lists the rights that each command needs",
+            Self::Forbidden => "docs/reference/rbac.md has the roles that each command needs, ready to apply",
             Self::NotFound | Self::Busy | Self::Other => return None,
         };
         Some(hint.to_owned())

@@ -3,7 +3,7 @@
 //! Invariant: best effort and bounded in time. Nothing but a TLS greeting is sent to an address, and never a
 //! credential; what a server shows is looked at, not trusted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub async fn observe(inventory: &Inventory, client: &Client, connected: Option<A
         join_all(addresses.iter().map(served))
     );
     let mut all: Vec<Certificate> = stored.into_iter().chain(served.into_iter().flatten()).collect();
-    all.sort_by(|a, b| (a.component, &a.node, &a.place).cmp(&(b.component, &b.node, &b.place)));
+    all.sort_by(order);
     all
 }
 
@@ -96,28 +96,38 @@ fn api_servers(inventory: &Inventory) -> Vec<Address> {
 
 /// The certificates in the Secrets that components mount; of each Secret the one that ends first. A Secret that
 /// cannot be read leaves its certificates unknown.
-async fn in_secrets(inventory: &Inventory, client: &Client) -> Vec<Certificate> {
-    let mut names: BTreeSet<(Component, String)> = BTreeSet::new();
+pub async fn in_secrets(inventory: &Inventory, client: &Client) -> Vec<Certificate> {
+    let mut users: BTreeMap<String, BTreeSet<Component>> = BTreeMap::new();
     for instance in &inventory.instances {
-        for name in credentials::secret_names(&instance.pod, instance.component) {
-            names.insert((instance.component, name));
+        for name in credentials::secret_names(&instance.pod, instance.component.name()) {
+            users.entry(name).or_default().insert(instance.component);
         }
     }
     let secrets: Api<Secret> = Api::namespaced(client.clone(), labels::NAMESPACE);
-    let reads = names.into_iter().take(MOST_SECRETS).map(|(component, name)| {
+    let reads = users.into_iter().take(MOST_SECRETS).map(|(name, components)| {
         let secrets = secrets.clone();
         async move {
-            let secret = secrets.get(&name).await.ok()?;
-            let not_after = earliest(&secret)?;
-            Some(Certificate {
-                component,
-                node: None,
-                place: Place::Secret(name),
-                not_after,
-            })
+            let not_after = earliest(&secrets.get(&name).await.ok()?)?;
+            Some((name, components, not_after))
         }
     });
-    join_all(reads).await.into_iter().flatten().collect()
+    let found = join_all(reads).await.into_iter().flatten();
+    let mut all: Vec<Certificate> = found
+        .flat_map(|(name, components, not_after)| {
+            components.into_iter().map(move |component| Certificate {
+                component,
+                node: None,
+                place: Place::Secret(name.clone()),
+                not_after,
+            })
+        })
+        .collect();
+    all.sort_by(order);
+    all
+}
+
+fn order(a: &Certificate, b: &Certificate) -> std::cmp::Ordering {
+    (a.component, &a.node, &a.place).cmp(&(b.component, &b.node, &b.place))
 }
 
 /// The earliest end among all certificates in a Secret: as PEM, or inside of a kubeconfig.
@@ -160,8 +170,8 @@ pub fn not_after(der: &[u8]) -> Option<Timestamp> {
     Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()
 }
 
-/// The certificate that the server at `address` shows.
-async fn served(address: &Address) -> Option<Certificate> {
+/// The certificate that the server at `address` shows; `None` where it shows none soon.
+pub async fn served(address: &Address) -> Option<Certificate> {
     let not_after = tokio::time::timeout(PATIENCE, greet(address))
         .await
         .ok()

@@ -6,16 +6,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
-use selfhost_core::component::Component;
 use selfhost_core::flags;
 use serde::Serialize;
 
 use super::recognize;
 
-/// The flags that name a file with a key, a certificate, or a kubeconfig that holds them.
-const FLAGS: [&str; 22] = [
+/// The flags, of the components and of etcd, that name a file with a key, a certificate, or a kubeconfig with both.
+const FLAGS: [&str; 28] = [
     "authentication-kubeconfig",
     "authorization-kubeconfig",
+    "cert-file",
     "client-ca-file",
     "cluster-signing-cert-file",
     "cluster-signing-key-file",
@@ -23,10 +23,14 @@ const FLAGS: [&str; 22] = [
     "etcd-cafile",
     "etcd-certfile",
     "etcd-keyfile",
+    "key-file",
     "kubeconfig",
     "kubelet-certificate-authority",
     "kubelet-client-certificate",
     "kubelet-client-key",
+    "peer-cert-file",
+    "peer-key-file",
+    "peer-trusted-ca-file",
     "proxy-client-cert-file",
     "proxy-client-key-file",
     "requestheader-client-ca-file",
@@ -36,6 +40,7 @@ const FLAGS: [&str; 22] = [
     "service-account-signing-key-file",
     "tls-cert-file",
     "tls-private-key-file",
+    "trusted-ca-file",
 ];
 
 /// Where credentials come from.
@@ -66,11 +71,16 @@ impl fmt::Display for Source {
     }
 }
 
-/// Where the credentials of the component in `pod` come from.
-pub fn source(pod: &Pod, component: Component) -> Source {
-    let command = recognize::command(pod, component.name());
-    let paths = FLAGS.iter().filter_map(|flag| flags::value(&command, flag));
-    let kinds: BTreeSet<Source> = paths.map(|path| of_path(pod, component, path)).collect();
+/// Where the credentials of the component (or of etcd) in `pod` come from.
+pub fn source(pod: &Pod, component: &str) -> Source {
+    let kinds: BTreeSet<Source> = paths(pod, component)
+        .iter()
+        .map(|path| match volume_of(pod, component, path) {
+            Some(volume) if volume.host_path.is_some() => Source::HostPath,
+            Some(volume) if !secrets_of(volume).is_empty() => Source::Secret,
+            _ => Source::Unknown,
+        })
+        .collect();
     match kinds.iter().copied().collect::<Vec<_>>().as_slice() {
         [only] => *only,
         [] => Source::Unknown,
@@ -79,21 +89,21 @@ pub fn source(pod: &Pod, component: Component) -> Source {
     }
 }
 
-/// The names of the Secrets that the component's container mounts.
-pub fn secret_names(pod: &Pod, component: Component) -> BTreeSet<String> {
-    let Some(container) = recognize::main_container(pod, component.name()) else {
-        return BTreeSet::new();
-    };
-    let mounted: BTreeSet<&str> = container
-        .volume_mounts
+/// The names of the Secrets that hold the component's credentials. Others that its Pod mounts, such as its service
+/// account's token, are not among them.
+pub fn secret_names(pod: &Pod, component: &str) -> BTreeSet<String> {
+    let paths = paths(pod, component);
+    let volumes = paths.iter().filter_map(|path| volume_of(pod, component, path));
+    volumes.flat_map(secrets_of).collect()
+}
+
+/// The files that the component's flags name.
+fn paths(pod: &Pod, component: &str) -> Vec<String> {
+    let command = recognize::command(pod, component);
+    FLAGS
         .iter()
-        .flatten()
-        .map(|mount| mount.name.as_str())
-        .collect();
-    volumes(pod)
-        .iter()
-        .filter(|volume| mounted.contains(volume.name.as_str()))
-        .flat_map(secrets_of)
+        .filter_map(|flag| flags::value(&command, flag))
+        .map(ToOwned::to_owned)
         .collect()
 }
 
@@ -111,28 +121,19 @@ fn secrets_of(volume: &Volume) -> Vec<String> {
         .collect()
 }
 
-fn of_path(pod: &Pod, component: Component, path: &str) -> Source {
-    let Some(container) = recognize::main_container(pod, component.name()) else {
-        return Source::Unknown;
-    };
+/// The volume that has the file at `path`.
+fn volume_of<'a>(pod: &'a Pod, component: &str, path: &str) -> Option<&'a Volume> {
     let covers = |mount: &str| {
         let rest = path.strip_prefix(mount.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let mounts = container
-        .volume_mounts
-        .iter()
-        .flatten()
-        .filter(|mount| covers(&mount.mount_path));
+    let container = recognize::main_container(pod, component)?;
+    let mounts = container.volume_mounts.iter().flatten();
     // Mounts may lie inside each other: the innermost one has the file.
-    let Some(mount) = mounts.max_by_key(|mount| mount.mount_path.len()) else {
-        return Source::Unknown;
-    };
-    match volumes(pod).iter().find(|volume| volume.name == mount.name) {
-        Some(volume) if volume.host_path.is_some() => Source::HostPath,
-        Some(volume) if !secrets_of(volume).is_empty() => Source::Secret,
-        _ => Source::Unknown,
-    }
+    let mount = mounts
+        .filter(|mount| covers(&mount.mount_path))
+        .max_by_key(|mount| mount.mount_path.len())?;
+    volumes(pod).iter().find(|volume| volume.name == mount.name)
 }
 
 fn volumes(pod: &Pod) -> &[Volume] {
@@ -148,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(command: &[&str], volumes: Value, mounts: Value) -> Pod {
+    fn pod(command: &[&str], volumes: &Value, mounts: &Value) -> Pod {
         serde_json::from_value(json!({"spec": {
             "containers": [{"name": "kube-apiserver", "command": command, "volumeMounts": mounts}],
             "volumes": volumes
@@ -206,23 +207,27 @@ mod tests {
                 Source::Unknown,
             ),
         ] {
-            let pod = pod(&command, volumes.clone(), mounts);
-            assert_eq!(source(&pod, Component::ApiServer), expected, "{command:?}");
+            let pod = pod(&command, &volumes, &mounts);
+            assert_eq!(source(&pod, "kube-apiserver"), expected, "{command:?}");
         }
     }
 
     #[test]
-    fn secrets_are_those_that_the_container_mounts() {
+    fn secrets_are_those_with_credentials() {
         let pod = pod(
-            &[],
-            json!([
+            &["--tls-cert-file=/a/x.crt", "--etcd-certfile=/b/x.crt"],
+            &json!([
                 {"name": "all", "projected": {"sources": [{"secret": {"name": "ca"}}, {"configMap": {"name": "x"}}]}},
                 {"name": "one", "secret": {"secretName": "apiserver"}},
-                {"name": "unused", "secret": {"secretName": "other"}}
+                {"name": "token", "secret": {"secretName": "default-token"}}
             ]),
-            json!([mount("all", "/a"), mount("one", "/b")]),
+            &json!([
+                mount("all", "/a"),
+                mount("one", "/b"),
+                mount("token", "/var/run/secrets")
+            ]),
         );
-        let names: Vec<String> = secret_names(&pod, Component::ApiServer).into_iter().collect();
+        let names: Vec<String> = secret_names(&pod, "kube-apiserver").into_iter().collect();
         assert_eq!(names, ["apiserver", "ca"]);
     }
 }

@@ -24,6 +24,9 @@ use super::{Instance, Inventory, Part};
 use crate::client::Trouble;
 use crate::inventory::operation;
 
+#[cfg(test)]
+mod tests;
+
 /// The answers of one observation, as they came.
 #[derive(Debug)]
 pub struct Answers {
@@ -239,14 +242,9 @@ fn taken<T>(answer: kube::Result<T>, part: Part, inventory: &mut Inventory) -> O
     let message = match trouble {
         Trouble::Forbidden => {
             let user = forbidden_user(&error).map_or_else(String::new, |user| format!(" for user {user:?}"));
-            format!("cannot {} {}: forbidden{user}", part.verb(), part.object())
+            format!("{}: forbidden{user}", part.failure())
         }
-        _ => format!(
-            "cannot {} {}: {}",
-            part.verb(),
-            part.object(),
-            trouble.cause(&error)
-        ),
+        _ => format!("{}: {}", part.failure(), trouble.cause(&error)),
     };
     let finding = Finding::new(Code::Unreadable, part.object(), message);
     inventory.findings.push(match trouble.hint() {
@@ -293,11 +291,11 @@ fn forbidden_user(error: &kube::Error) -> Option<String> {
 }
 
 impl Part {
-    /// The right that reading it takes.
-    const fn verb(self) -> &'static str {
+    /// That it could not be had, in a way that names the right that it takes.
+    const fn failure(self) -> &'static str {
         match self {
-            Self::Nodes | Self::Pods | Self::DaemonSets => "list",
-            Self::Version | Self::Lease | Self::Operation | Self::Kubeadm | Self::Service => "get",
+            Self::Nodes | Self::Pods | Self::DaemonSets => "cannot be listed",
+            Self::Version | Self::Lease | Self::Operation | Self::Kubeadm | Self::Service => "cannot be read",
         }
     }
 

@@ -245,7 +245,8 @@ mod tests {
     fn roles() {
         use Component::{ApiServer, ControllerManager, Scheduler};
         use Hosting::{SelfHosted, StaticPod};
-        for (pod, expected) in [
+        // On the heap: Pods are large.
+        for (pod, expected) in vec![
             (
                 mirror(&json!({"component": "kube-apiserver"}), "main"),
                 Role::Instance(ApiServer, StaticPod),

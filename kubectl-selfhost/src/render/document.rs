@@ -73,11 +73,24 @@ mod tests {
 
     #[test]
     fn json() {
-        insta::assert_snapshot!(written(DataFormat::Json), @r#""#);
+        insta::assert_snapshot!(written(DataFormat::Json), @r#"
+        {
+          "apiVersion": "kubectl-selfhost.dev/v1alpha1",
+          "kind": "Kind",
+          "version": "1.10",
+          "none": null
+        }
+        "#);
     }
 
     #[test]
     fn yaml() {
-        insta::assert_snapshot!(written(DataFormat::Yaml), @r#""#);
+        insta::assert_snapshot!(written(DataFormat::Yaml), @r#"
+        ---
+        apiVersion: kubectl-selfhost.dev/v1alpha1
+        kind: Kind
+        version: "1.10"
+        none: null
+        "#);
     }
 }

@@ -90,7 +90,12 @@ mod tests {
     fn pads_and_leaves_no_trailing_space() {
         let mut out = Vec::new();
         write(&mut out, &Theme::plain(), &["COMPONENT", "READY", "AGE"], &rows()).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r#"
+        COMPONENT       READY  AGE
+        kube-apiserver  1/1    41d
+        etcd                   3m
+        x
+        "#);
     }
 
     #[test]

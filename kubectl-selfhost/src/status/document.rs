@@ -207,3 +207,34 @@ impl<'a> FindingDocument<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_explained() {
+        let docs = include_str!("../../../docs/reference/findings.md");
+        let sections: Vec<&str> = docs
+            .lines()
+            .filter_map(|line| line.strip_prefix("### "))
+            .collect();
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(sections, codes);
+        for (code, section) in codes.iter().zip(docs.split("\n### ").skip(1)) {
+            assert!(section.contains("What to do"), "{code}");
+        }
+    }
+
+    #[test]
+    fn severities_are_those_of_the_documentation() {
+        let docs = include_str!("../../../docs/reference/findings.md");
+        for (code, section) in Code::ALL.iter().zip(docs.split("\n### ").skip(1)) {
+            let severity = code.severity().to_string();
+            assert!(
+                section.to_lowercase().contains(&format!("*{severity}")),
+                "{code} {severity}"
+            );
+        }
+    }
+}

@@ -12,9 +12,13 @@ pub mod hosting;
 pub mod operation;
 pub mod versions;
 
+#[cfg(test)]
+mod tests;
+
 /// Every finding but those of the observation itself.
 pub fn all(inventory: &Inventory) -> Vec<Finding> {
-    let questions: [fn(&Inventory) -> Vec<Finding>; 14] = [
+    let questions: [fn(&Inventory) -> Vec<Finding>; 15] = [
+        health::node_not_ready,
         health::missing,
         health::not_ready,
         health::restarts,

@@ -240,7 +240,6 @@ fn instance_row(inventory: &Inventory, instance: &Instance) -> Row {
         node: Some(instance.node.clone()),
         hosting: instance.hosting,
         run: Some(Run {
-            source: credentials::source(&instance.pod, instance.component),
             expires: seen.map(|certificate| certificate.not_after).min(),
             strategy: strategy.map(ToOwned::to_owned),
             ..run(&instance.pod, instance.component.name())
@@ -266,7 +265,7 @@ fn run(pod: &Pod, component: &str) -> Run {
         restarts: containers.iter().map(|container| container.restart_count).sum(),
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         address: status.and_then(|status| status.host_ip.clone()),
-        source: Source::Unknown,
+        source: credentials::source(pod, component),
         expires: None,
         strategy: None,
     }

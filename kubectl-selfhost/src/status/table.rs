@@ -78,6 +78,7 @@ fn summary(theme: &Theme, report: &Report) -> String {
     )
 }
 
+/// The step is in the finding, which has room for it.
 fn operation_line(theme: &Theme, operation: &OpenOperation, now: Timestamp) -> String {
     let state = if operation.running {
         theme.good("running")
@@ -87,12 +88,8 @@ fn operation_line(theme: &Theme, operation: &OpenOperation, now: Timestamp) -> S
     let since = operation
         .since
         .map_or_else(String::new, |since| format!("   {}", age::age(Some(since), now)));
-    let step = operation
-        .step
-        .as_ref()
-        .map_or_else(String::new, |step| format!("   {step}"));
     format!(
-        "{}       {}   {state}{since}{step}",
+        "{}       {}   {state}{since}",
         theme.strong("Operation"),
         operation.what
     )
@@ -206,7 +203,13 @@ fn write_findings(out: &mut dyn Write, theme: &Theme, findings: &[Finding]) -> i
             write_wrapped(out, &format!("  {code}  "), &text)?;
             // The same hint several times in a row is noise: the last one stands for all.
             let repeated = those.get(index + 1).is_some_and(|next| next.hint == finding.hint);
-            if let Some(hint) = finding.hint.as_ref().filter(|_| !repeated) {
+            let Some(hint) = finding.hint.as_ref().filter(|_| !repeated) else {
+                continue;
+            };
+            if hint.starts_with("kubectl ") {
+                // A command must stay on one line to be copied.
+                writeln!(out, "          {} {hint}", theme.hint("hint:"))?;
+            } else {
                 write_wrapped(out, &format!("          {} ", theme.hint("hint:")), hint)?;
             }
         }
@@ -217,20 +220,21 @@ fn write_findings(out: &mut dyn Write, theme: &Theme, findings: &[Finding]) -> i
 /// Writes `text` after `first`, wrapped between words; further lines begin below the code's text.
 fn write_wrapped(out: &mut dyn Write, first: &str, text: &str) -> io::Result<()> {
     const INDENT: usize = 10;
-    let lead = anstream::adapter::strip_str(first).to_string().chars().count();
     write!(out, "{first}")?;
-    let mut column = lead;
+    let mut column = anstream::adapter::strip_str(first).to_string().chars().count();
+    let mut begins = true;
     for word in text.split(' ') {
         let width = word.chars().count();
-        if column > INDENT.max(lead) && column + 1 + width > WIDTH {
+        if !begins && column + 1 + width > WIDTH {
             write!(out, "\n{:INDENT$}", "")?;
-            column = INDENT;
-        } else if column > lead || (column == INDENT && lead != INDENT) {
+            (column, begins) = (INDENT, true);
+        }
+        if !begins {
             write!(out, " ")?;
             column += 1;
         }
         write!(out, "{word}")?;
-        column += width;
+        (column, begins) = (column + width, false);
     }
     writeln!(out)
 }

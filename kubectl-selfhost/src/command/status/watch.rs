@@ -23,6 +23,9 @@ use crate::terminal::{Stream, Terminal};
 /// The time from one observation to the next: short against the 20 s of a swap, long against the work of eight reads.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long one observation may take. A server that lost its power answers nothing at all, and TCP waits for minutes.
+const ANSWER: Duration = Duration::from_secs(8);
+
 /// How often somebody without a terminal hears that it goes on.
 const HEARTBEAT: Duration = Duration::from_secs(30);
 
@@ -46,7 +49,7 @@ pub(super) async fn watch(
     let mut last_sign = Instant::now();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        match report(connection).await {
+        match observed(connection).await {
             Ok(now) => {
                 let back = away_since.take();
                 let lines = changes::changes(&last, &now);
@@ -64,12 +67,12 @@ pub(super) async fn watch(
                 }
                 last = now;
             }
-            Err(error) => {
+            Err(why) => {
                 let since = *away_since.get_or_insert_with(|| {
                     last_sign = Instant::now() - HEARTBEAT;
                     Timestamp::now()
                 });
-                let text = format!("no answer for {}: {}", span(since), chain(&error));
+                let text = format!("no answer for {}: {why}", span(since));
                 if live {
                     screen.draw(&mut terminal.out, args.output, &last, Some(&text))?;
                 } else if HEARTBEAT <= last_sign.elapsed() {
@@ -82,6 +85,14 @@ pub(super) async fn watch(
             note(terminal, "no change")?;
             last_sign = Instant::now();
         }
+    }
+}
+
+/// A report, or why there is none.
+async fn observed(connection: &Connection) -> Result<Report, String> {
+    match tokio::time::timeout(ANSWER, report(connection)).await {
+        Ok(report) => report.map_err(|error| chain(&error)),
+        Err(_) => Err(format!("the API server at {} hangs", connection.server())),
     }
 }
 
@@ -137,13 +148,13 @@ impl Screen {
                 Format::Wide => super::Columns::Wide,
                 _ => super::Columns::Narrow,
             };
+            // First, so that it is seen on a small terminal, too.
+            let note = note.map_or_else(
+                || "watching, Ctrl-C ends".to_owned(),
+                |note| theme.bad(note).to_string(),
+            );
+            writeln!(text, "{} {note}\n", clock(Timestamp::now()))?;
             super::table::write(&mut text, &theme, columns, report)?;
-            writeln!(
-                text,
-                "\n{} {}",
-                clock(Timestamp::now()),
-                note.unwrap_or("Ctrl-C ends the watch")
-            )?;
         }
         let size = out.size();
         let text = String::from_utf8_lossy(&text);
@@ -188,7 +199,56 @@ fn cut(line: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+    use crate::inventory::testing::static_cluster;
+
+    /// A writer that can be looked into.
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Paper {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn drawing_goes_over_the_last_one_and_keeps_to_the_screen() {
+        let paper = Paper::default();
+        let mut out = Terminal::to_writers(paper.clone(), io::sink()).out;
+        let mut screen = Screen::default();
+        let nodes: Vec<String> = (1..=3).map(|n| format!("cp-{n}")).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        for names in [&nodes[..1], &nodes[..], &nodes[..1]] {
+            let report = Report::new(&static_cluster(names, "v1.37.2"), "");
+            screen.draw(&mut out, Format::Table, &report, None).unwrap();
+        }
+        let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
+        let drawings: Vec<&str> = text.split_inclusive("\x1b[J").collect();
+        assert_eq!(drawings.len(), 3);
+        let n_lines = |drawing: &str| drawing.matches("\x1b[K\n").count();
+        // 24 rows: the longest one fits, with a row for the cursor.
+        assert_eq!(
+            drawings.iter().map(|it| n_lines(it)).collect::<Vec<_>>(),
+            [13, 21, 13]
+        );
+        assert!(!drawings[0].contains("A\r"), "the first one goes over nothing");
+        assert!(drawings[1].starts_with("\x1b[13A\r"));
+        assert!(drawings[2].starts_with("\x1b[21A\r"));
+
+        let many: Vec<String> = (1..=30).map(|n| format!("cp-{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let report = Report::new(&static_cluster(&many, "v1.37.2"), "");
+        screen.draw(&mut out, Format::Table, &report, None).unwrap();
+        assert_eq!(screen.n_lines, 23);
+    }
 
     #[test]
     fn cutting_counts_what_is_seen() {

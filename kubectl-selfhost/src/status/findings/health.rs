@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use selfhost_core::component::Component;
-use selfhost_core::finding::{Code, Finding};
+use selfhost_core::finding::{Code, Finding, Severity};
+use selfhost_core::labels;
 
 use crate::inventory::{Inventory, Part, recognize};
 use crate::render::age;
@@ -26,17 +27,30 @@ pub fn missing(inventory: &Inventory) -> Vec<Finding> {
     for component in Component::ALL {
         for node in inventory.control_plane.keys() {
             if inventory.instances_on(component, node).next().is_none() {
-                findings.push(
-                    Finding::new(
-                        Code::Missing,
-                        format!("{component} on {node}"),
-                        "has no Pod there",
-                    )
-                    .hint(format!(
-                        "kubectl -n kube-system get pods --field-selector spec.nodeName={node}"
-                    )),
-                );
+                let subject = format!("{component} on {node}");
+                let finding = Finding::new(Code::Missing, subject, "has no Pod there");
+                let finding = bridged(inventory, component, node, finding);
+                findings.push(finding.hint(format!(
+                    "kubectl -n kube-system get pods --field-selector spec.nodeName={node}"
+                )));
             }
+        }
+    }
+    findings
+}
+
+/// SH0201: a control-plane node is not ready.
+pub fn node_not_ready(inventory: &Inventory) -> Vec<Finding> {
+    if inventory.unread.contains(&Part::Nodes) {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (name, node) in &inventory.control_plane {
+        if !recognize::is_node_ready(node) {
+            findings.push(
+                Finding::new(Code::NodeNotReady, format!("node {name}"), "is not ready")
+                    .hint(format!("kubectl describe node {name}")),
+            );
         }
     }
     findings
@@ -53,10 +67,14 @@ pub fn not_ready(inventory: &Inventory) -> Vec<Finding> {
                 .collect();
             // While one Pod takes over from another, one that serves is enough.
             if !here.iter().any(|pod| recognize::is_ready(pod)) {
-                findings.extend(
-                    here.iter()
-                        .map(|pod| unready(inventory, component.name(), node, pod)),
-                );
+                findings.extend(here.iter().map(|pod| {
+                    bridged(
+                        inventory,
+                        component,
+                        node,
+                        unready(inventory, component.name(), node, pod),
+                    )
+                }));
             }
         }
     }
@@ -68,6 +86,24 @@ pub fn not_ready(inventory: &Inventory) -> Vec<Finding> {
     findings
 }
 
+/// The finding; only a note where a running operation replaces the component, and its bridge serves meanwhile.
+fn bridged(inventory: &Inventory, component: Component, node: &str, mut finding: Finding) -> Finding {
+    let running = inventory
+        .operation
+        .as_ref()
+        .is_some_and(|operation| operation.running);
+    let serves = |bridge: &Pod| {
+        recognize::label(bridge, labels::BRIDGE) == Some(component.name())
+            && recognize::node_name(bridge) == Some(node)
+            && recognize::is_ready(bridge)
+    };
+    if running && inventory.bridges.iter().any(serves) {
+        finding.severity = Severity::Info;
+        finding.message.push_str("; its bridge serves");
+    }
+    finding
+}
+
 fn unready(inventory: &Inventory, component: &str, node: &str, pod: &Pod) -> Finding {
     let since = pod
         .status
@@ -77,7 +113,7 @@ fn unready(inventory: &Inventory, component: &str, node: &str, pod: &Pod) -> Fin
                 .conditions
                 .as_ref()?
                 .iter()
-                .find(|condition| condition.type_ == "Ready")
+                .find(|condition| condition.type_ == "Ready" && condition.status != "True")
         })
         .and_then(|condition| condition.last_transition_time.as_ref())
         .map_or_else(String::new, |time| {

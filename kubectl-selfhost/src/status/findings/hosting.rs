@@ -30,18 +30,31 @@ pub fn mixed(inventory: &Inventory) -> Vec<Finding> {
         {
             nodes.entry(instance.hosting).or_default().push(&instance.node);
         }
-        if let (Some(fixed), Some(hosted)) = (nodes.get(&Hosting::StaticPod), nodes.get(&Hosting::SelfHosted))
-        {
-            let message = format!(
+        let (Some(fixed), Some(hosted)) = (nodes.get(&Hosting::StaticPod), nodes.get(&Hosting::SelfHosted))
+        else {
+            continue;
+        };
+        let both: Vec<&str> = fixed
+            .iter()
+            .filter(|node| hosted.contains(node))
+            .copied()
+            .collect();
+        let message = if both.is_empty() {
+            format!(
                 "a static Pod on {}, self-hosted on {}",
                 some_of(fixed),
                 some_of(hosted)
-            );
-            findings.push(
-                Finding::new(Code::Mixed, component.name(), message)
-                    .hint("kubectl selfhost pivot moves the rest"),
-            );
-        }
+            )
+        } else {
+            format!(
+                "both a static Pod and self-hosted on {}, on one port",
+                some_of(&both)
+            )
+        };
+        findings.push(
+            Finding::new(Code::Mixed, component.name(), message)
+                .hint("kubectl selfhost pivot moves the rest"),
+        );
     }
     findings
 }
@@ -178,7 +191,7 @@ pub fn no_standby(inventory: &Inventory) -> Vec<Finding> {
         some_of(&bare)
     );
     vec![Finding::new(Code::NoStandby, "control plane", message).hint(
-        "be ready to put the static manifests back by hand, as docs/reference/findings.md#sh0111 tells",
+        "be ready to put the API server's static manifest back by hand: docs/reference/findings.md#sh0111",
     )]
 }
 
