@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use selfhost_tests::Cluster;
-use selfhost_tests::drive::{Load, Outcome, run};
+use selfhost_tests::drive::{Load, Outcome, components, run};
 
 use crate::common;
 
@@ -45,7 +45,7 @@ fn expect(cluster: &Cluster, outcome: &Outcome, code: i32, parts: &[&str]) -> Re
     common::nothing_left(cluster)?;
     let status = run(cluster, &["status", "-o", "json"])?.json()?;
     ensure!(common::versions(&status) == ["v1.36.3"; 3], "{status:#}");
-    for component in common::components(&status) {
+    for component in components(&status) {
         ensure!(component["restarts"] == 0 && component["ready"] == true, "{component:#}");
     }
     Ok(())

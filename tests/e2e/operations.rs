@@ -4,10 +4,10 @@ use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use selfhost_tests::Cluster;
-use selfhost_tests::drive::{Load, run};
+use selfhost_tests::drive::{COMPONENTS, Load, run, settled};
 use serde_json::Value;
 
-use crate::common::{self, COMPONENTS};
+use crate::common;
 
 /// The main job, once: a kubeadm cluster becomes self-hosted and is upgraded, at 200 requests a second.
 #[test]
@@ -76,7 +76,7 @@ fn what_kubeadm_made_self_hosted_is_adopted() -> Result<()> {
         }
         cluster.kubectl(&["label", "node", "cp1", &format!("kubectl-selfhost.dev/{component}-")])?;
     }
-    common::settled(&cluster)?;
+    settled(&cluster)?;
     let status = run(&cluster, &["status", "-o", "json"])?.json()?;
     let codes = common::codes(&status);
     ensure!(codes.contains(&"SH0108".to_owned()), "rolls by itself: {codes:?}");

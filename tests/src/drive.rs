@@ -3,6 +3,7 @@
 //! Invariant: nothing here looks into the plugin; it runs the released binary and reads what that prints. Load goes to
 //! the cluster's own addresses only, and ends by itself.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -110,6 +111,41 @@ pub fn run_and_kill(
     let status = child.wait().context("wait for the plugin")?;
     ensure!(status.success(), "{status}:\n{}", seen.join("\n"));
     Ok(None)
+}
+
+/// The components that a pivot moves.
+pub const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// How long the control plane must have been ready. `kubeadm init` ends with a restart of the kubelet, which takes some
+/// seconds to doubt the Pods that it finds, and some more to ask them.
+const CALM: Duration = Duration::from_secs(12);
+
+/// Waits until every Pod of the control plane is ready, and stays so.
+pub fn settled(cluster: &Cluster) -> Result<()> {
+    let begin = Instant::now();
+    let mut calm = None;
+    loop {
+        let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?;
+        let ready = status.json().is_ok_and(|status| {
+            let components = components(&status);
+            components.len() >= COMPONENTS.len() * cluster.control_planes().len()
+                && components.iter().all(|component| component["ready"] == true)
+        });
+        let since = calm.get_or_insert_with(Instant::now);
+        if !ready {
+            calm = None;
+        } else if since.elapsed() > CALM {
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < Duration::from_secs(180), "not ready: {}{}", status.out, status.err);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// The rows of the three components in what `status -o json` printed, in order.
+pub fn components(status: &Value) -> Vec<&Value> {
+    let rows = status["components"].as_array().into_iter().flatten();
+    rows.filter(|row| COMPONENTS.iter().any(|name| row["component"] == *name)).collect()
 }
 
 /// Load on a cluster from two places: this machine, on the node's address, and another network namespace, on the
@@ -255,15 +291,17 @@ impl Availability {
     pub fn table(&self) -> String {
         let mut text = "LOAD               REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP    P99\n".to_owned();
         for one in self.series() {
-            text.push_str(&format!(
-                "{:<18} {:>8}  {:>6}  {:>11}  {:>10.2}s  {:>4.0}ms\n",
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "{:<18} {:>8}  {:>6}  {:>11}  {:>10.2}s  {:>4.0}ms",
                 one.name,
                 one.requests,
                 one.failed,
                 one.retry_after,
                 one.longest_gap,
                 one.p99 * 1000.0
-            ));
+            );
         }
         text
     }

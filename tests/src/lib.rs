@@ -10,11 +10,13 @@
 #![cfg(target_os = "linux")]
 
 pub mod apiserver;
+pub mod bench;
 pub mod binaries;
 mod cgroup;
 pub mod cli;
 pub mod cluster;
 mod command;
+pub mod demo;
 pub mod drive;
 mod host;
 pub mod images;

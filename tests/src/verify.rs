@@ -43,7 +43,7 @@ enum Stage {
     Binaries,
     /// Tests against etcd and kube-apiserver alone.
     Api,
-    /// Tests of the bed itself.
+    /// Tests of the node part in network namespaces, and of the bed itself.
     Bed,
     /// Tests of the plugin on real clusters.
     E2e,
@@ -115,7 +115,7 @@ impl Stage {
                 "--workspace",
                 "--all-targets",
                 "--features",
-                "selfhost-tests/bed",
+                "selfhost-tests/bed,selfhost-node/netns",
                 "--",
                 "--deny",
                 "warnings",
@@ -133,6 +133,9 @@ impl Stage {
             }
             Self::Api => test("api", &[]),
             Self::Bed => {
+                // The node part in network namespaces of its own, with the kernel's real nftables.
+                let netns = ["test", "--package", "selfhost-node", "--features", "netns", "--test", "netns", "--"];
+                cargo(&[&netns[..], &["--test-threads=4", "--nocapture"]].concat())?;
                 Cluster::sweep(TEST_CLUSTERS, progress)?;
                 test("bed", &["--test-threads=1", "--nocapture"])
             }

@@ -1,0 +1,208 @@
+//! `cargo bench-repeat`, `cargo bench-upgrade`, `cargo bench-footprint`: the figures that the project publishes.
+//!
+//! Invariant: every figure is measured in this run, beside what it is compared with; nothing is read from a file.
+
+use std::io::Write;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Parser, Subcommand};
+
+use crate::cluster::{Cluster, UPGRADE_VERSION};
+use crate::demo::build;
+use crate::drive::{self, Availability, Load};
+use crate::progress::Progress;
+use crate::{Spec, host, refusal};
+
+/// Load in requests per second.
+const RATE: u32 = 200;
+
+/// What users of a tool notice as an interruption, in seconds: the longest gap that the project allows itself.
+const ALLOWED_GAP: f64 = 1.0;
+
+/// The figures that the project publishes, measured on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench", bin_name = "bench")]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Pivot and upgrade of a fresh one-node cluster under load, again and again.
+    Repeat {
+        /// How often.
+        #[arg(long, default_value_t = 10)]
+        times: u32,
+    },
+    /// `kubeadm upgrade apply` and `kubectl selfhost upgrade` on equal clusters under the same load.
+    Upgrade,
+    /// Size of the plugin, and how long its help takes.
+    Footprint,
+}
+
+/// The bench, from the arguments of this process to its exit code.
+pub fn main() -> ExitCode {
+    match run(&Cli::parse().what) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing can be said about a closed standard error.
+            let _ = refusal::report(anstream::stderr().lock(), &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(what: &What) -> Result<()> {
+    let progress = Progress::stderr();
+    match what {
+        What::Footprint => {
+            build(&progress)?;
+            footprint()
+        }
+        What::Repeat { times } => {
+            host::check()?;
+            build(&progress)?;
+            repeat(*times, &progress)
+        }
+        What::Upgrade => {
+            host::check()?;
+            build(&progress)?;
+            compare(&progress)
+        }
+    }
+}
+
+/// What one operation under load came to.
+struct Row {
+    what: String,
+    took: Duration,
+    availability: Availability,
+}
+
+impl Row {
+    fn measure(what: &str, cluster: &Cluster, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let load = Load::start(cluster, RATE)?;
+        let begin = Instant::now();
+        work()?;
+        let took = begin.elapsed();
+        Ok(Self { what: what.to_owned(), took, availability: load.stop()? })
+    }
+
+    const HEADER: &str = "WHAT                       SECONDS  REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP  GAPS>1S";
+
+    fn line(&self) -> String {
+        let (requests, failed, later) = self.availability.totals();
+        let gaps = self.availability.series().iter().filter(|one| one.longest_gap >= ALLOWED_GAP).count();
+        format!(
+            "{:<26} {:>7.1}  {requests:>8}  {failed:>6}  {later:>11}  {:>10.2}s  {gaps:>7}",
+            self.what,
+            self.took.as_secs_f64(),
+            self.availability.longest_gap()
+        )
+    }
+}
+
+fn fresh(name: &str, progress: &Progress) -> Result<Cluster> {
+    let cluster = Cluster::up(&Spec::new(name.parse()?), progress)?;
+    progress.step("the control plane has settled", || drive::settled(&cluster))?;
+    Ok(cluster)
+}
+
+fn selfhost(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
+    drive::run(cluster, arguments)?.success().map(drop)
+}
+
+fn repeat(times: u32, progress: &Progress) -> Result<()> {
+    say(Row::HEADER)?;
+    let mut rows = Vec::new();
+    for round in 1..=times {
+        let cluster = fresh("bench-repeat", progress)?;
+        for arguments in [&["pivot", "--yes"][..], &["upgrade", UPGRADE_VERSION, "--yes"]] {
+            let what = format!("{round}: {}", arguments[0]);
+            let row = Row::measure(&what, &cluster, || selfhost(&cluster, arguments))?;
+            say(&row.line())?;
+            rows.push(row);
+        }
+    }
+    let failed: u64 = rows.iter().map(|row| row.availability.totals().1).sum();
+    let requests: u64 = rows.iter().map(|row| row.availability.totals().0).sum();
+    let gap = rows.iter().map(|row| row.availability.longest_gap()).fold(0.0, f64::max);
+    say(&format!("{} operations: {failed} of {requests} requests failed, longest gap {gap:.2}s", rows.len()))?;
+    ensure!(failed == 0, "{failed} requests failed");
+    Ok(())
+}
+
+fn compare(progress: &Progress) -> Result<()> {
+    let theirs = {
+        let cluster = fresh("bench-kubeadm", progress)?;
+        progress.step("kubeadm upgrade apply", || {
+            Row::measure("kubeadm upgrade apply", &cluster, || kubeadm_upgrade(&cluster))
+        })?
+    };
+    let ours = {
+        let cluster = fresh("bench-selfhost", progress)?;
+        progress.step("kubectl selfhost pivot", || selfhost(&cluster, &["pivot", "--yes"]))?;
+        progress.step("kubectl selfhost upgrade", || {
+            Row::measure("kubectl selfhost upgrade", &cluster, || {
+                selfhost(&cluster, &["upgrade", UPGRADE_VERSION, "--yes"])
+            })
+        })?
+    };
+    say(Row::HEADER)?;
+    for row in [&theirs, &ours] {
+        say(&row.line())?;
+    }
+    say(&format!(
+        "kubectl selfhost takes {:.2} of kubeadm's time",
+        ours.took.as_secs_f64() / theirs.took.as_secs_f64()
+    ))?;
+    for row in [&theirs, &ours] {
+        say(&format!("\n{}:\n{}", row.what, row.availability.table()))?;
+    }
+    let (_, failed, _) = ours.availability.totals();
+    ensure!(failed == 0, "{failed} requests failed in our own upgrade");
+    Ok(())
+}
+
+/// As on any kubeadm node, but for what the bed does not have: packages to check, addons, another etcd.
+fn kubeadm_upgrade(cluster: &Cluster) -> Result<()> {
+    let kubeadm = format!("/run/bed-binaries/{UPGRADE_VERSION}/kubeadm");
+    let status = cluster
+        .command("cp1", &kubeadm)?
+        .args(["upgrade", "apply", UPGRADE_VERSION, "--yes", "--etcd-upgrade=false"])
+        .args(["--skip-phases=preflight,addon"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("run kubeadm")?;
+    ensure!(status.success(), "kubeadm upgrade apply ended with {status}");
+    Ok(())
+}
+
+fn footprint() -> Result<()> {
+    let plugin = drive::plugin()?;
+    let megabytes = plugin.metadata()?.len() / 1_000_000;
+    let mut times: Vec<Duration> = Vec::new();
+    for _ in 0..20 {
+        let begin = Instant::now();
+        let status = Command::new(&plugin).arg("--help").stdout(Stdio::null()).status()?;
+        ensure!(status.success(), "--help ended with {status}");
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    say(&format!("plugin: {megabytes} MB (limit 20 MB)"))?;
+    say(&format!(
+        "--help: median {:.1} ms, slowest of {} {:.1} ms (limit 20 ms)",
+        times[times.len() / 2].as_secs_f64() * 1000.0,
+        times.len(),
+        times[times.len() - 1].as_secs_f64() * 1000.0
+    ))?;
+    say("node part: cargo test -p selfhost-node --features netns --test netns figures -- --nocapture")
+}
+
+fn say(text: &str) -> Result<()> {
+    Ok(writeln!(anstream::stdout().lock(), "{text}")?)
+}
