@@ -29,16 +29,24 @@ pub(crate) fn self_hosted(name: &str) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// Waits until every Pod of the control plane is ready.
+/// How long the control plane must have been ready. `kubeadm init` ends with a restart of the kubelet, which takes some
+/// seconds to doubt the Pods that it finds, and some more to ask them.
+const CALM: Duration = Duration::from_secs(12);
+
+/// Waits until every Pod of the control plane is ready, and stays so.
 pub(crate) fn settled(cluster: &Cluster) -> Result<()> {
     let begin = Instant::now();
+    let mut calm = None;
     loop {
         let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?;
         let ready = status.json().is_ok_and(|status| {
             components(&status).len() >= 3 * cluster.control_planes().len()
                 && components(&status).iter().all(|component| component["ready"] == true)
         });
-        if ready {
+        let since = calm.get_or_insert_with(Instant::now);
+        if !ready {
+            calm = None;
+        } else if since.elapsed() > CALM {
             return Ok(());
         }
         ensure!(begin.elapsed() < Duration::from_secs(180), "not ready: {}{}", status.out, status.err);

@@ -1,7 +1,7 @@
 //! Clusters: up, down, power cut, boot, and ways into them.
 //!
-//! Invariant: whoever changes a cluster holds the lock of its directory. A record in phase `creating` whose lock is free
-//! is a run that was killed, and is cleaned up by the next `up` or `down` of that name.
+//! Invariant: whoever makes or removes a cluster holds the lock of its directory. A record whose lock is free, and that
+//! is unfinished or owned by a process that ended, was left by a killed run; the next `up` of that name removes it.
 
 mod balancer;
 mod create;
@@ -92,38 +92,18 @@ impl Cluster {
         host::check_cluster_room(Path::new(paths::STATE))?;
         let layout = Layout::detect()?;
         let (state, lock) = Self::claim(spec, &layout, progress)?;
-        let cluster = Self {
-            state,
-            layout,
-            owned: true,
-        };
-        match cluster.create(spec, &overrides, progress) {
-            Ok(state) => {
-                drop(lock);
-                progress.line(format_args!("cluster {} is up", spec.name));
-                // The record changed hands; the old value must not take the cluster down.
-                let layout = cluster.layout.clone();
-                cluster.keep();
-                Ok(Self {
-                    state,
-                    layout,
-                    owned: true,
-                })
+        let mut cluster = Self { state, layout, owned: true };
+        let result = cluster.create(spec, &overrides, progress);
+        // Dropping the cluster takes the lock.
+        drop(lock);
+        cluster.state = result.with_context(|| {
+            if keep_wanted() {
+                progress.line(format_args!("kept as it is, because {KEEP} is set: {}", spec.name));
             }
-            Err(error) => {
-                let error = error.context(format!("cluster {}", spec.name));
-                if keep_wanted() {
-                    progress.line(format_args!(
-                        "kept as it is, because {KEEP} is set: {}",
-                        spec.name
-                    ));
-                    cluster.keep();
-                } else {
-                    drop(lock);
-                }
-                Err(error)
-            }
-        }
+            format!("cluster {}", spec.name)
+        })?;
+        progress.line(format_args!("cluster {} is up", spec.name));
+        Ok(cluster)
     }
 
     /// A cluster that was created before. Dropping it does nothing.
@@ -186,8 +166,26 @@ impl Cluster {
     }
 
     /// Leaves the cluster running when this value is dropped.
-    pub fn keep(mut self) {
+    pub fn keep(mut self) -> Result<()> {
         self.owned = false;
+        self.disown()
+    }
+
+    /// Removes what killed processes left: clusters whose name begins with `prefix` and that nobody will take down.
+    pub fn sweep(prefix: &str, progress: &Progress) -> Result<()> {
+        host::check_root()?;
+        for name in state::names()?.into_iter().filter(|name| name.as_ref().starts_with(prefix)) {
+            let directory = state::directory(&name);
+            // Somebody is at work on it if the lock is taken.
+            if let Some(_lock) = lock::try_directory(&directory)?
+                && State::read(&directory)?.is_none_or(|state| state.is_left_behind())
+            {
+                progress.step(&format!("removed cluster {name}, left by a killed run"), || {
+                    tear_down(&name, &Layout::detect()?)
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Name of the cluster.
@@ -284,7 +282,10 @@ impl Cluster {
     /// A `kubectl` of the cluster's version with the admin kubeconfig.
     pub fn kubectl_command(&self) -> Result<Command> {
         let mut kubectl = Command::new(self.program("kubectl")?);
-        kubectl.env("KUBECONFIG", self.kubeconfig());
+        // Its cache, too, has to go when the cluster goes.
+        kubectl
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("KUBECACHEDIR", self.state.directory().join("kubectl"));
         Ok(kubectl)
     }
 
@@ -324,6 +325,11 @@ impl Cluster {
         Ok(())
     }
 
+    fn disown(&mut self) -> Result<()> {
+        self.state.owner = None;
+        self.state.write()
+    }
+
     fn machine(&self, node: &str) -> Result<Machine<'_>> {
         Ok(Machine::new(&self.state, self.state.node(node)?, &self.layout))
     }
@@ -331,15 +337,13 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if !self.owned || keep_wanted() {
+        if !self.owned {
             return;
         }
         let progress = Progress::stderr();
-        if let Err(error) = Self::down(&self.state.name, &progress) {
-            progress.line(format_args!(
-                "cannot take cluster {} down: {error:#}",
-                self.state.name
-            ));
+        let result = if keep_wanted() { self.disown() } else { Self::down(&self.state.name, &progress) };
+        if let Err(error) = result {
+            progress.line(format_args!("cannot take cluster {} down: {error:#}", self.state.name));
         }
     }
 }

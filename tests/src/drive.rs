@@ -124,8 +124,6 @@ pub struct Load {
 impl Load {
     /// Starts it: `rate` requests per second, half of them from each place.
     pub fn start(cluster: &Cluster, rate: u32) -> Result<Self> {
-        // Whoever runs before may have made it.
-        let _ = cluster.kubectl(&["create", "configmap", "load", "-n", "default"]);
         let rate = (rate / 2).to_string();
         let plugin = plugin()?;
         let mut near = Command::new(&plugin);

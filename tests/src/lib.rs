@@ -7,10 +7,15 @@
 //! Invariant: the control group of a cluster holds every process of it, from the first instruction on. So whatever a
 //! killed run left behind is found again without any record of process ids, and nothing else is ever signalled.
 
+#![cfg(target_os = "linux")]
+
+pub mod apiserver;
 pub mod binaries;
 mod cgroup;
+pub mod cli;
 pub mod cluster;
 mod command;
+pub mod drive;
 mod host;
 pub mod images;
 mod lock;
@@ -18,7 +23,9 @@ mod packages;
 pub mod paths;
 pub mod progress;
 pub mod refusal;
+pub mod verify;
 
+pub use apiserver::ApiServer;
 pub use cluster::{Cluster, Node, Spec};
 pub use progress::Progress;
 pub use refusal::Refusal;

@@ -13,7 +13,7 @@ use super::kubeadm::{self, Overrides, Secrets};
 use super::machine::Machine;
 use super::network::Subnet;
 use super::spec::{Spec, UPGRADE_VERSION};
-use super::state::{self, Phase, Role, State};
+use super::state::{self, Owner, Phase, Role, State};
 use super::teardown::tear_down;
 use super::{Cluster, balancer, proxy, runtime};
 use crate::binaries::Binaries;
@@ -50,7 +50,7 @@ impl Cluster {
                     "wait for it, or use another name",
                 )
             })?;
-            if State::read(&directory)?.is_some_and(|state| state.phase == Phase::Ready) {
+            if State::read(&directory)?.is_some_and(|state| !state.is_left_behind()) {
                 let hint =
                     format!("cargo bed down --name {name}, or cargo bed boot --name {name} if it is off");
                 return Err(Refusal::new(format!("cluster {name} exists"), hint).into());
@@ -78,6 +78,7 @@ impl Cluster {
             proxy_mode: spec.proxy_mode,
             node_image: None,
             created: Timestamp::now(),
+            owner: Owner::current(),
         };
         let lock = lock::directory(&directory, || ())?;
         state.write()?;

@@ -28,6 +28,35 @@ pub(crate) struct State {
     /// The project's node image with tag and digest, if it was loaded.
     pub(crate) node_image: Option<String>,
     pub(crate) created: Timestamp,
+    /// The process that will take the cluster down; none if it shall stay.
+    pub(crate) owner: Option<Owner>,
+}
+
+/// A process, told from a later one with the same id by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pid: u32,
+    /// Clock ticks since boot.
+    start: u64,
+}
+
+impl Owner {
+    /// This process.
+    pub(crate) fn current() -> Option<Self> {
+        Self::of(std::process::id())
+    }
+
+    /// Whether the process still runs.
+    pub(crate) fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name, in parentheses, may hold spaces. Field 22 counts from the id, the name being the second.
+        let (_, after) = stat.rsplit_once(')')?;
+        Some(Self { pid, start: after.split_whitespace().nth(19)?.parse().ok()? })
+    }
 }
 
 /// How far a cluster got.
@@ -109,6 +138,14 @@ impl State {
             .with_context(|| format!("write {}", path.display()))
     }
 
+    /// Whether nobody will ever finish it or take it down. Its lock must be held: `up` and `down` hold it while at work.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        match self.phase {
+            Phase::Creating => true,
+            Phase::Ready => self.owner.is_some_and(|owner| !owner.is_alive()),
+        }
+    }
+
     /// Directory of everything the cluster keeps on this machine.
     pub(crate) fn directory(&self) -> PathBuf {
         directory(&self.name)
@@ -160,6 +197,13 @@ mod tests {
         };
         assert_eq!(names(1, 0), ["cp1", "client"]);
         assert_eq!(names(3, 2), ["lb", "cp1", "cp2", "cp3", "w1", "w2", "client"]);
+    }
+
+    #[test]
+    fn a_process_is_told_from_a_later_one() {
+        let this = Owner::current().unwrap();
+        assert!(this.is_alive());
+        assert!(!Owner { start: this.start + 1, ..this }.is_alive());
     }
 
     #[test]

@@ -1,0 +1,16 @@
+//! `cargo verify`: everything that CI checks, in one command.
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    selfhost_tests::verify::main()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    use std::io::Write;
+    // Nothing can be said about a closed standard error.
+    let _ = writeln!(std::io::stderr(), "error: the bed runs on Linux\nhint: use a Linux machine or virtual machine");
+    ExitCode::FAILURE
+}

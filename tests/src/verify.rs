@@ -1,0 +1,206 @@
+//! `cargo verify`: everything that CI checks, stage by stage.
+//!
+//! Invariant: one run at a time on a machine; what an earlier run left is removed before clusters are made, and clusters
+//! of anybody else are not touched.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+
+use crate::binaries::Binaries;
+use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
+use crate::progress::Progress;
+use crate::{host, images, lock, paths, refusal};
+
+/// Beginning of the names of clusters that tests make.
+pub const TEST_CLUSTERS: &str = "e2e-";
+
+/// Format, lints, unit tests, release build, tests against a real API server, tests on real clusters.
+#[derive(Debug, Parser)]
+#[command(name = "cargo verify", bin_name = "cargo verify")]
+struct Cli {
+    /// Run only these stages.
+    #[arg(value_enum)]
+    stages: Vec<Stage>,
+}
+
+/// A stage, in the order in which they run: what fails fastest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Stage {
+    /// The code is formatted.
+    Fmt,
+    /// No lint warns.
+    Clippy,
+    /// Tests that need neither root nor cluster.
+    Unit,
+    /// The plugin and the node image are built as they are released.
+    Release,
+    /// Kubernetes and etcd are in the cache.
+    Binaries,
+    /// Tests against etcd and kube-apiserver alone.
+    Api,
+    /// Tests of the bed itself.
+    Bed,
+    /// Tests of the plugin on real clusters.
+    E2e,
+}
+
+/// How a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Passed(Duration),
+    Failed(Duration),
+    NotRun,
+}
+
+/// `cargo verify`, from the arguments of this process to its exit code.
+pub fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nothing can be said about a closed standard error.
+            let _ = refusal::report(anstream::stderr().lock(), &error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let mut stages = if cli.stages.is_empty() { Stage::value_variants().to_vec() } else { cli.stages };
+    stages.sort();
+    stages.dedup();
+    if stages.iter().any(|stage| stage.needs_root()) {
+        // Before half an hour of other stages.
+        host::check()?;
+    }
+    let progress = Progress::stderr();
+    let _lock = lock::directory(&paths::cache()?.join("verify"), || {
+        progress.line("another cargo verify runs on this machine; waiting");
+    })?;
+    let mut results: Vec<(Stage, Outcome)> = stages.iter().map(|stage| (*stage, Outcome::NotRun)).collect();
+    for (stage, outcome) in &mut results {
+        progress.line(format_args!("=== {}", stage.name()));
+        let start = Instant::now();
+        if let Err(error) = stage.run(&progress) {
+            *outcome = Outcome::Failed(start.elapsed());
+            refusal::report(anstream::stderr().lock(), &error)?;
+            break;
+        }
+        *outcome = Outcome::Passed(start.elapsed());
+    }
+    anstream::stdout().lock().write_all(table(&results).as_bytes())?;
+    let passed = results.iter().all(|(_, outcome)| matches!(outcome, Outcome::Passed(_)));
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Stage {
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Clusters take root; so do, for now, the packages that make binaries and images.
+    fn needs_root(self) -> bool {
+        matches!(self, Self::Bed | Self::E2e)
+    }
+
+    fn run(self, progress: &Progress) -> Result<()> {
+        match self {
+            Self::Fmt => cargo(&["fmt", "--all", "--check"]),
+            Self::Clippy => cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--features",
+                "selfhost-tests/bed",
+                "--",
+                "--deny",
+                "warnings",
+            ]),
+            Self::Unit => cargo(&["test", "--workspace"]),
+            Self::Release => {
+                cargo(&["build", "--release", "--package", "kubectl-selfhost"])?;
+                images::node::image(progress).map(drop)
+            }
+            Self::Binaries => {
+                for version in [DEFAULT_VERSION, UPGRADE_VERSION] {
+                    images::of_version(&Binaries::ensure(&version.parse()?, progress)?, progress)?;
+                }
+                Ok(())
+            }
+            Self::Api => test("api", &[]),
+            Self::Bed => {
+                Cluster::sweep(TEST_CLUSTERS, progress)?;
+                test("bed", &["--test-threads=1", "--nocapture"])
+            }
+            Self::E2e => {
+                Cluster::sweep(TEST_CLUSTERS, progress)?;
+                test("e2e", &["--test-threads=1", "--nocapture"])
+            }
+        }
+    }
+}
+
+fn test(name: &str, arguments: &[&str]) -> Result<()> {
+    let test = ["test", "--package", "selfhost-tests", "--features", "bed", "--test", name, "--"];
+    cargo(&[&test[..], arguments].concat())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let status = Command::new(program).current_dir(paths::checkout()).args(arguments).status()?;
+    if !status.success() {
+        bail!("cargo {} ended with {status}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// A line per stage and a sum.
+fn table(results: &[(Stage, Outcome)]) -> String {
+    let mut lines = vec![format!("{:<10} {:<8} {:>8}", "STAGE", "RESULT", "SECONDS")];
+    let mut sum = Duration::ZERO;
+    for (stage, outcome) in results {
+        let (result, time) = match outcome {
+            Outcome::Passed(time) => ("ok", Some(*time)),
+            Outcome::Failed(time) => ("FAILED", Some(*time)),
+            Outcome::NotRun => ("not run", None),
+        };
+        sum += time.unwrap_or_default();
+        let seconds = time.map_or_else(|| "-".to_owned(), |time| format!("{:.1}", time.as_secs_f64()));
+        lines.push(format!("{:<10} {result:<8} {seconds:>8}", stage.name()));
+    }
+    lines.push(format!("{:<10} {:<8} {:>8.1}\n", "all", "", sum.as_secs_f64()));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_table_tells_what_failed_and_what_did_not_run() {
+        let results = [
+            (Stage::Fmt, Outcome::Passed(Duration::from_millis(1500))),
+            (Stage::Clippy, Outcome::Failed(Duration::from_secs(20))),
+            (Stage::E2e, Outcome::NotRun),
+        ];
+        assert_eq!(
+            table(&results),
+            "STAGE      RESULT    SECONDS\n\
+             fmt        ok            1.5\n\
+             clippy     FAILED       20.0\n\
+             e2e        not run         -\n\
+             all                     21.5\n"
+        );
+    }
+}
