@@ -58,7 +58,10 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "a comment here would take the place of the help text, which is the arguments' own")]
+#[expect(
+    missing_docs,
+    reason = "a comment here would take the place of the help text, which is the arguments' own"
+)]
 pub enum Command {
     Status(status::Args),
     Pivot(pivot::Args),
