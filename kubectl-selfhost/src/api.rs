@@ -175,7 +175,8 @@ pub async fn apply<K>(api: &Api<K>, object: &K) -> Result<(), ApiError>
 where
     K: Resource<DynamicType = ()> + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
 {
-    patch(api, &object.name_any(), &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(object)).await
+    patch(api, &object.name_any(), &PatchParams::apply(labels::FIELD_MANAGER).force(), &Patch::Apply(object))
+        .await
 }
 
 /// Server-side apply of which nothing is stored.

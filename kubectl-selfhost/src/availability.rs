@@ -68,7 +68,9 @@ pub async fn server_address(connection: &Connection) -> Result<(String, SocketAd
 }
 
 /// Those of the addresses that accept a connection from here.
-pub async fn reachable(addresses: impl IntoIterator<Item = (String, SocketAddr)>) -> Vec<(String, SocketAddr)> {
+pub async fn reachable(
+    addresses: impl IntoIterator<Item = (String, SocketAddr)>,
+) -> Vec<(String, SocketAddr)> {
     let attempts = addresses.into_iter().map(|(name, address)| async move {
         let connected = tokio::time::timeout(REACH, TcpStream::connect(address)).await;
         matches!(connected, Ok(Ok(_))).then_some((name, address))

@@ -103,10 +103,7 @@ impl Connection {
     /// Reads the kubeconfig as kubectl does, and builds a client. Nothing is sent.
     pub async fn open(flags: &global::Connection, patience: Duration) -> Result<Self, Error> {
         let config = kubeconfig::load(flags, &kubeconfig::Environment::of_process()).await?;
-        let patience = Patience {
-            total: patience,
-            timeout: flags.request_timeout.limit(),
-        };
+        let patience = Patience { total: patience, timeout: flags.request_timeout.limit() };
         let client = build(config.clone(), patience).map_err(|source| Error::Build {
             server: config.cluster_url.clone(),
             source: Box::new(source),
@@ -131,45 +128,29 @@ impl Connection {
 
     /// The name that the server's certificate must have; the URL's host unless it was overridden.
     pub fn tls_server_name(&self) -> Option<&str> {
-        self.config
-            .tls_server_name
-            .as_deref()
-            .or_else(|| self.config.cluster_url.host())
+        self.config.tls_server_name.as_deref().or_else(|| self.config.cluster_url.host())
     }
 
     /// What the client's own connections use: the cluster's CA, and the client certificate if there is one.
     pub fn tls(&self) -> Result<rustls::ClientConfig, Error> {
-        self.config
-            .rustls_client_config()
-            .map_err(|source| self.build_error(source))
+        self.config.rustls_client_config().map_err(|source| self.build_error(source))
     }
 
     /// The headers that make a request ours: the token, if there is one, and whom to impersonate. Secret.
     pub async fn headers(&self) -> Result<HeaderMap, Error> {
-        let auth = self
-            .config
-            .auth_layer()
-            .map_err(|source| self.build_error(source))?;
-        let extra = self
-            .config
-            .extra_headers_layer()
-            .map_err(|source| self.build_error(source))?;
+        let auth = self.config.auth_layer().map_err(|source| self.build_error(source))?;
+        let extra = self.config.extra_headers_layer().map_err(|source| self.build_error(source))?;
         // The layers of the real client, around a service that hands back what they did to a request.
-        let echo = ServiceBuilder::new()
-            .option_layer(auth)
-            .layer(extra)
-            .service(service_fn(|request: Request<Body>| async move {
+        let echo = ServiceBuilder::new().option_layer(auth).layer(extra).service(service_fn(
+            |request: Request<Body>| async move {
                 let mut response = Response::new(Body::empty());
                 *response.headers_mut() = request.headers().clone();
                 Ok::<_, BoxError>(response)
-            }));
-        echo.oneshot(Request::new(Body::empty()))
-            .await
-            .map(|response| response.headers().clone())
-            .map_err(|error| Error::Credentials {
-                server: self.server().clone(),
-                cause: trouble::cause(&*error),
-            })
+            },
+        ));
+        echo.oneshot(Request::new(Body::empty())).await.map(|response| response.headers().clone()).map_err(
+            |error| Error::Credentials { server: self.server().clone(), cause: trouble::cause(&*error) },
+        )
     }
 
     /// The error that says that `error` came of no usable connection.
@@ -182,10 +163,7 @@ impl Connection {
     }
 
     fn build_error(&self, source: kube::Error) -> Error {
-        Error::Build {
-            server: self.server().clone(),
-            source: Box::new(source),
-        }
+        Error::Build { server: self.server().clone(), source: Box::new(source) }
     }
 }
 
@@ -197,8 +175,5 @@ fn build(mut config: Config, patience: Patience) -> kube::Result<Client> {
         config.connect_timeout = Some(config.connect_timeout.map_or(limit, |timeout| timeout.min(limit)));
     }
     let builder = ClientBuilder::try_from(config)?;
-    Ok(builder
-        .with_layer(&BufferLayer::new(QUEUE))
-        .with_layer(&patience)
-        .build())
+    Ok(builder.with_layer(&BufferLayer::new(QUEUE)).with_layer(&patience).build())
 }

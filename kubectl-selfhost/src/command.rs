@@ -35,11 +35,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
         Err(error) => {
             // Nothing is left to tell about an output that cannot be written to.
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Success
-            };
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };
     let mut terminal = Terminal::standard(cli.global.color.into());

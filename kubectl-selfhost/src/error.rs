@@ -34,38 +34,22 @@ pub struct Failure {
 
 impl<E: Explain> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self {
-            hint: error.hint(),
-            exit: error.exit(),
-            source: Box::new(error),
-        }
+        Self { hint: error.hint(), exit: error.exit(), source: Box::new(error) }
     }
 }
 
 impl From<io::Error> for Failure {
     /// Output could not be written. A reader that went away (`| head`) wants no more, and nothing failed.
     fn from(error: io::Error) -> Self {
-        let exit = if error.kind() == io::ErrorKind::BrokenPipe {
-            Exit::Success
-        } else {
-            Exit::Failure
-        };
-        Self {
-            source: Box::new(error),
-            hint: None,
-            exit,
-        }
+        let exit = if error.kind() == io::ErrorKind::BrokenPipe { Exit::Success } else { Exit::Failure };
+        Self { source: Box::new(error), hint: None, exit }
     }
 }
 
 impl Failure {
     /// A failure without a cause of its own type.
     pub fn message(message: impl Into<String>, exit: Exit) -> Self {
-        Self {
-            source: message.into().into(),
-            hint: None,
-            exit,
-        }
+        Self { source: message.into().into(), hint: None, exit }
     }
 
     /// The same failure, with what to do next.

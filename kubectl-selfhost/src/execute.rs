@@ -175,7 +175,8 @@ async fn undo_bridge(context: &Context<'_>, step: &Step, error: ExecuteError) ->
 /// Keeps the node's address in the `kubernetes` Service.
 async fn announce(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     let slices: Api<EndpointSlice> = Api::namespaced(context.client.clone(), "default");
-    let slice = crate::template::bridge::endpoint_slice(address(context, node)?, context.plan.port(component));
+    let slice =
+        crate::template::bridge::endpoint_slice(address(context, node)?, context.plan.port(component));
     Ok(api::apply(&slices, &slice).await?)
 }
 
@@ -193,11 +194,15 @@ async fn release(context: &Context<'_>, component: Component, node: &str) -> Res
         context.progress.waiting("the kubernetes Service's own endpoint");
         let slices: Api<EndpointSlice> = Api::namespaced(context.client.clone(), "default");
         let own = address(context, node)?.to_string();
-        until::<_, ApiError, _, _>(format!("{own} in the kubernetes Service"), Duration::from_secs(60), || async {
-            let slice = api::get(&slices, "kubernetes").await?;
-            let addresses = slice.into_iter().flat_map(|slice| slice.endpoints.unwrap_or_default());
-            Ok(addresses.flat_map(|endpoint| endpoint.addresses).any(|a| a == own).then_some(()))
-        })
+        until::<_, ApiError, _, _>(
+            format!("{own} in the kubernetes Service"),
+            Duration::from_secs(60),
+            || async {
+                let slice = api::get(&slices, "kubernetes").await?;
+                let addresses = slice.into_iter().flat_map(|slice| slice.endpoints.unwrap_or_default());
+                Ok(addresses.flat_map(|endpoint| endpoint.addresses).any(|a| a == own).then_some(()))
+            },
+        )
         .await?;
         remove_slice(&context.client).await?;
     }

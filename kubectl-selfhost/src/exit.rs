@@ -24,14 +24,8 @@ pub enum Exit {
 
 impl Exit {
     /// Every exit code, in order.
-    pub const ALL: [Self; 6] = [
-        Self::Success,
-        Self::Failure,
-        Self::Usage,
-        Self::Findings,
-        Self::TimedOut,
-        Self::Interrupted,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Failure, Self::Usage, Self::Findings, Self::TimedOut, Self::Interrupted];
 
     /// The number that the shell sees.
     pub const fn code(self) -> u8 {

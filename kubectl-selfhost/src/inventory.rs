@@ -140,9 +140,7 @@ impl Inventory {
         component: Component,
         node: &'a str,
     ) -> impl Iterator<Item = &'a Instance> {
-        self.instances
-            .iter()
-            .filter(move |it| it.component == component && it.node == node)
+        self.instances.iter().filter(move |it| it.component == component && it.node == node)
     }
 
     /// Whether anything of a control plane is to be seen as Pods or DaemonSets.

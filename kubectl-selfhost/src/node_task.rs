@@ -206,12 +206,15 @@ pub fn pod(task: &Task<'_>) -> Pod {
 }
 
 /// A Pod of ours on a node: it runs once, whatever the node's taints say, in the host's network and process spaces.
-pub fn on_node(name: String, task: &str, node: &str, containers: Vec<Container>, volumes: Vec<Volume>) -> Pod {
-    let name = if name.len() <= 253 {
-        name
-    } else {
-        format!("selfhost-{task}-{}", short_hash(node.as_bytes()))
-    };
+pub fn on_node(
+    name: String,
+    task: &str,
+    node: &str,
+    containers: Vec<Container>,
+    volumes: Vec<Volume>,
+) -> Pod {
+    let name =
+        if name.len() <= 253 { name } else { format!("selfhost-{task}-{}", short_hash(node.as_bytes())) };
     Pod {
         metadata: ObjectMeta {
             name: Some(name),
@@ -243,8 +246,7 @@ pub fn on_node(name: String, task: &str, node: &str, containers: Vec<Container>,
 fn host_directories(paths: &[String]) -> (Vec<Volume>, Vec<VolumeMount>) {
     let mount = |(index, path): (usize, &String)| {
         let name = format!("host-{index}");
-        let source =
-            HostPathVolumeSource { path: path.clone(), type_: Some("DirectoryOrCreate".to_owned()) };
+        let source = HostPathVolumeSource { path: path.clone(), type_: Some("DirectoryOrCreate".to_owned()) };
         (
             Volume { name: name.clone(), host_path: Some(source), ..Volume::default() },
             VolumeMount { name, mount_path: path.clone(), ..VolumeMount::default() },

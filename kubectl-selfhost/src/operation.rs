@@ -61,11 +61,7 @@ impl Operation {
     /// is waited for as long as its Lease holds, because its holder may have been killed a moment ago.
     ///
     /// `waiting` is called once if it has to wait, with who holds it.
-    pub async fn begin(
-        client: &Client,
-        goal: &Goal,
-        waiting: impl Fn(&str),
-    ) -> Result<Self, LockError> {
+    pub async fn begin(client: &Client, goal: &Goal, waiting: impl Fn(&str)) -> Result<Self, LockError> {
         let holder = Holder::new();
         let leases: Api<Lease> = Api::namespaced(client.clone(), labels::NAMESPACE);
         let mut told = false;
@@ -115,7 +111,8 @@ impl Operation {
         self.renewal.abort();
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), labels::NAMESPACE);
         if let Some(lease) = api::get(&leases, labels::OPERATION).await?
-            && lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) == Some(self.holder.name())
+            && lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref())
+                == Some(self.holder.name())
         {
             api::delete(&leases, &lease).await?;
         }

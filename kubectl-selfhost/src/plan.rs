@@ -4,8 +4,8 @@
 //! write; whoever executes it chooses nothing. Planning again from what an interrupted execution left gives the rest
 //! of the same plan.
 
-pub mod preconditions;
 pub mod pivot;
+pub mod preconditions;
 pub mod upgrade;
 pub mod verify;
 
@@ -140,13 +140,15 @@ impl fmt::Display for Step {
 impl Plan {
     /// Names the plan by its content: the same plan, made again, has the same id.
     pub fn id(&self) -> String {
+        use std::fmt::Write as _;
         let mut text = self.goal.to_string();
         for (component, template) in &self.templates {
             let hash = template.metadata.as_ref().and_then(template::sealed_hash).unwrap_or_default();
-            text.push_str(&format!("\n{component} {hash}"));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n{component} {hash}");
         }
         for step in &self.steps {
-            text.push_str(&format!("\n{step}"));
+            let _ = write!(text, "\n{step}");
         }
         template::short_hash(text.as_bytes())[..8].to_owned()
     }
@@ -185,7 +187,8 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
         inventory.instances.iter().filter(|i| i.component == component && i.node == node).collect();
     let is_static = instances.iter().any(|instance| instance.hosting == Hosting::StaticPod);
     let is_new = |instance: &&&Instance| {
-        instance.hosting == Hosting::SelfHosted && template::sealed_hash(&instance.pod.metadata) == Some(wanted)
+        instance.hosting == Hosting::SelfHosted
+            && template::sealed_hash(&instance.pod.metadata) == Some(wanted)
     };
     let replaced = !is_static && instances.iter().any(|i| is_new(&i) && is_ready(&i.pod));
     let bridged = inventory.bridges.iter().any(|pod| bridge_of(pod) == Some((component, node.to_owned())));

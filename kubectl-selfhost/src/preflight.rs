@@ -35,12 +35,7 @@ impl Preflight {
 }
 
 /// Runs every check that the plan calls for.
-pub async fn check(
-    client: &Client,
-    inventory: &Inventory,
-    plan: &Plan,
-    waiting: impl Fn(&str),
-) -> Preflight {
+pub async fn check(client: &Client, inventory: &Inventory, plan: &Plan, waiting: impl Fn(&str)) -> Preflight {
     let mut preflight = Preflight::default();
     if plan.is_empty() {
         return preflight;
@@ -119,8 +114,12 @@ fn node_findings(inventory: &Inventory, plan: &Plan, node: &str, facts: &NodeFac
     let running = report.processes.iter().filter(|process| bridged.iter().any(|c| c.name() == process.name));
     let running = running.map(|process| process.rss_bytes);
     if let Some(largest) = running.max() {
-        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss,
-            reason = "an estimate of memory, far below the precision of f64")]
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an estimate of memory, far below the precision of f64"
+        )]
         let needed = (largest as f64 * MEMORY_FACTOR) as u64;
         if report.memory_available_bytes < needed {
             findings.push(
@@ -137,9 +136,7 @@ fn node_findings(inventory: &Inventory, plan: &Plan, node: &str, facts: &NodeFac
             );
         }
     }
-    if bridged.contains(&Component::ApiServer)
-        && !report.divert.supported
-    {
+    if bridged.contains(&Component::ApiServer) && !report.divert.supported {
         let error = report.divert.error.as_deref().unwrap_or("it gives no reason");
         findings.push(
             Finding::new(Code::NoNftables, format!("node {node}"), format!("nftables refuses: {error}"))

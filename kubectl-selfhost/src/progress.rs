@@ -21,6 +21,8 @@ const FRAME: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Progress {
     state: Arc<Mutex<State>>,
+    /// Draws as long as somebody shows this progress.
+    #[expect(dead_code, reason = "it is held for its Drop")]
     ticker: Arc<Ticker>,
 }
 
@@ -112,7 +114,6 @@ impl Progress {
 
     /// Time since the operation began.
     pub fn elapsed(&self) -> Duration {
-        let _alive = &self.ticker;
         lock(&self.state).began.elapsed()
     }
 }

@@ -46,10 +46,7 @@ impl Terminal {
 
     /// Two writers without colours and without a person before them.
     pub fn to_writers(out: impl Write + Send + 'static, err: impl Write + Send + 'static) -> Self {
-        Self {
-            out: Stream::plain(out),
-            err: Stream::plain(err),
-        }
+        Self { out: Stream::plain(out), err: Stream::plain(err) }
     }
 }
 
@@ -72,25 +69,17 @@ impl Stream {
     }
 
     fn plain(writer: impl Write + Send + 'static) -> Self {
-        Self {
-            writer: Box::new(writer),
-            theme: Theme::plain(),
-            interactive: false,
-        }
+        Self { writer: Box::new(writer), theme: Theme::plain(), interactive: false }
     }
 
     /// The terminal's size; 80 x 24 where it is not known.
     pub fn size(&self) -> Size {
         match terminal_size::terminal_size() {
             // Some pseudo-terminals say that they have no columns at all.
-            Some((width, height)) if self.interactive && width.0 != 0 && height.0 != 0 => Size {
-                width: width.0.into(),
-                height: height.0.into(),
-            },
-            _ => Size {
-                width: 80,
-                height: 24,
-            },
+            Some((width, height)) if self.interactive && width.0 != 0 && height.0 != 0 => {
+                Size { width: width.0.into(), height: height.0.into() }
+            }
+            _ => Size { width: 80, height: 24 },
         }
     }
 }

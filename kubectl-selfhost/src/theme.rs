@@ -115,11 +115,7 @@ impl Theme {
 
 impl<T: Display> Display for Styled<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.style.is_plain() {
-            self.text.fmt(f)
-        } else {
-            self.text.style(self.style).fmt(f)
-        }
+        if self.style.is_plain() { self.text.fmt(f) } else { self.text.style(self.style).fmt(f) }
     }
 }
 
@@ -130,14 +126,7 @@ mod tests {
     #[test]
     fn plain_writes_no_escape() {
         let theme = Theme::plain();
-        for tone in [
-            Tone::Plain,
-            Tone::Good,
-            Tone::Warn,
-            Tone::Bad,
-            Tone::Hint,
-            Tone::Strong,
-        ] {
+        for tone in [Tone::Plain, Tone::Good, Tone::Warn, Tone::Bad, Tone::Hint, Tone::Strong] {
             assert_eq!(theme.paint(tone, "ready").to_string(), "ready");
         }
     }

@@ -25,9 +25,7 @@ impl ApiServer {
 
     fn listen(listener: TcpListener, fixture: &str) -> Self {
         let address = listener.local_addr().unwrap();
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../tests/fixtures")
-            .join(fixture);
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(fixture);
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stopped);
         let methods = Arc::new(Mutex::new(BTreeSet::new()));
@@ -41,11 +39,7 @@ impl ApiServer {
                 std::thread::spawn(move || answer(connection.unwrap(), &directory, &seen));
             }
         });
-        Self {
-            address,
-            stopped,
-            methods,
-        }
+        Self { address, stopped, methods }
     }
 
     /// Stops listening; the port is free when this returns.
@@ -70,29 +64,15 @@ fn answer(mut stream: TcpStream, directory: &Path, methods: &Mutex<BTreeSet<Stri
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    methods
-        .lock()
-        .unwrap()
-        .insert(head.split(' ').next().unwrap_or_default().to_owned());
-    let path = head
-        .split(' ')
-        .nth(1)
-        .unwrap_or_default()
-        .split('?')
-        .next()
-        .unwrap_or_default();
+    methods.lock().unwrap().insert(head.split(' ').next().unwrap_or_default().to_owned());
+    let path = head.split(' ').nth(1).unwrap_or_default().split('?').next().unwrap_or_default();
     let (status, body) = match std::fs::read_to_string(directory.join(file_of(path))) {
         Ok(body) => ("200 OK", body),
         Err(_) => ("404 Not Found", "404 page not found\n".to_owned()),
     };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     // A client that went away has no use for the answer.
-    let _ = stream
-        .write_all(head.as_bytes())
-        .and_then(|()| stream.write_all(body.as_bytes()));
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
 }
 
 /// The naming that `tests/fixtures/README.md` tells.
@@ -113,11 +93,7 @@ fn file_of(path: &str) -> String {
 /// The plugin in an environment of its own.
 fn plugin(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-selfhost"));
-    command
-        .args(arguments)
-        .env_clear()
-        .env("HOME", env!("CARGO_TARGET_TMPDIR"))
-        .stdin(Stdio::null());
+    command.args(arguments).env_clear().env("HOME", env!("CARGO_TARGET_TMPDIR")).stdin(Stdio::null());
     command
 }
 
@@ -140,17 +116,8 @@ fn every_format_has_the_same_exit_code() {
     for format in ["table", "wide", "json", "yaml"] {
         for (fail_on, code) in [("error", 0), ("warning", 4), ("never", 0)] {
             let output = run(&["status", &server, "-o", format, "--fail-on", fail_on]);
-            assert_eq!(
-                output.status.code(),
-                Some(code),
-                "{format} {fail_on}: {}",
-                text(&output.stderr)
-            );
-            assert_eq!(
-                text(&output.stderr),
-                "",
-                "results go to standard output, and nothing else does"
-            );
+            assert_eq!(output.status.code(), Some(code), "{format} {fail_on}: {}", text(&output.stderr));
+            assert_eq!(text(&output.stderr), "", "results go to standard output, and nothing else does");
             assert!(text(&output.stdout).contains("SH0110"), "{format}");
         }
     }
@@ -161,10 +128,7 @@ fn a_kubeadm_cluster_of_the_v1_11_era_is_shown() {
     let server = ApiServer::start("v1.11/secrets");
     let output = run(&["status", &server_flag(&server), "-o", "wide"]);
     let shown = text(&output.stdout);
-    assert!(
-        shown.starts_with("Control plane   self-hosted   v1.10.13   1/1 node ready\n"),
-        "{shown}"
-    );
+    assert!(shown.starts_with("Control plane   self-hosted   v1.10.13   1/1 node ready\n"), "{shown}");
     for component in ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
         let row = shown.lines().find(|line| line.starts_with(component)).unwrap();
         let cells: Vec<&str> = row.split_whitespace().collect();
@@ -192,9 +156,7 @@ fn an_upgrade_of_the_v1_11_era_is_planned_and_not_done() {
         .collect();
     let swaps = |component: &str| -> Vec<String> {
         let here: Vec<&String> = steps.iter().filter(|step| step.contains(component)).collect();
-        here.iter()
-            .map(|step| step.split_once(component).unwrap().1.trim().to_owned())
-            .collect()
+        here.iter().map(|step| step.split_once(component).unwrap().1.trim().to_owned()).collect()
     };
     // Adopted first, then API server, controller manager, scheduler, each under its bridge.
     assert_eq!(steps[0], "- kube-apiserver adopt DaemonSet");
@@ -203,10 +165,7 @@ fn an_upgrade_of_the_v1_11_era_is_planned_and_not_done() {
         assert_eq!(swap[..2], ["adopt DaemonSet", "start bridge"], "{component}");
         let position = |verb: &str| swap.iter().position(|step| step == verb);
         assert!(position("replace Pod") < position("wait until ready"), "{swap:?}");
-        assert!(
-            position("wait until ready") < position("release bridge"),
-            "{swap:?}"
-        );
+        assert!(position("wait until ready") < position("release bridge"), "{swap:?}");
     }
     let last = |component: &str| steps.iter().rposition(|step| step.contains(component));
     assert!(last("kube-apiserver") < last("kube-controller-manager"));
@@ -224,11 +183,7 @@ fn an_upgrade_of_the_v1_11_era_is_planned_and_not_done() {
         let told = text(&output.stdout) + &text(&output.stderr);
         assert!(told.contains(code), "{told}");
     }
-    assert_eq!(
-        *server.methods.lock().unwrap(),
-        BTreeSet::from(["GET".to_owned()]),
-        "nothing was written"
-    );
+    assert_eq!(*server.methods.lock().unwrap(), BTreeSet::from(["GET".to_owned()]), "nothing was written");
 }
 
 #[test]
@@ -236,10 +191,7 @@ fn colours_come_when_asked_for_and_never_into_a_pipe() {
     let server = ApiServer::start("v1.11/hostpath");
     let server = server_flag(&server);
     let escapes = |arguments: &[&str], variables: &[(&str, &str)]| {
-        let output = plugin(arguments)
-            .envs(variables.iter().copied())
-            .output()
-            .unwrap();
+        let output = plugin(arguments).envs(variables.iter().copied()).output().unwrap();
         output.stdout.contains(&0x1b)
     };
     assert!(!escapes(&["status", &server], &[]));
@@ -248,14 +200,8 @@ fn colours_come_when_asked_for_and_never_into_a_pipe() {
         escapes(&["status", &server, "--color=always"], &[("NO_COLOR", "1")]),
         "a flag beats the environment"
     );
-    assert!(!escapes(
-        &["status", &server, "--color=never"],
-        &[("CLICOLOR_FORCE", "1")]
-    ));
-    assert!(!escapes(
-        &["status", &server, "-o", "json", "--color=always"],
-        &[]
-    ));
+    assert!(!escapes(&["status", &server, "--color=never"], &[("CLICOLOR_FORCE", "1")]));
+    assert!(!escapes(&["status", &server, "-o", "json", "--color=always"], &[]));
 }
 
 #[test]
@@ -292,23 +238,10 @@ fn usage_errors_are_two_and_help_is_none() {
         (&[], 2),
         (&["stat"], 2),
         (&["status", "-o", "xml"], 2),
-        (
-            &[
-                "status",
-                "--insecure-skip-tls-verify",
-                "--certificate-authority=x",
-                "--server=https://x",
-            ],
-            2,
-        ),
+        (&["status", "--insecure-skip-tls-verify", "--certificate-authority=x", "--server=https://x"], 2),
     ] {
         let output = run(arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?} {}",
-            text(&output.stderr)
-        );
+        assert_eq!(output.status.code(), Some(code), "{arguments:?} {}", text(&output.stderr));
     }
     assert!(text(&run(&["status", "--help"]).stdout).contains("Usage: kubectl selfhost status [OPTIONS]"));
 }
@@ -332,10 +265,7 @@ fn help_answers_at_once() {
 fn versions_are_told() {
     let server = ApiServer::start("v1.11/hostpath");
     let output = run(&["version", &server_flag(&server)]);
-    let expected = format!(
-        "Client version: v{}\nServer version: v1.10.13\n",
-        env!("CARGO_PKG_VERSION")
-    );
+    let expected = format!("Client version: v{}\nServer version: v1.10.13\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(text(&output.stdout), expected);
     let json: serde_json::Value =
         serde_json::from_slice(&run(&["version", "--client", "-o", "json"]).stdout).unwrap();
@@ -370,10 +300,7 @@ fn wait_for(file: &Path, wanted: &str) -> String {
         if text.contains(wanted) {
             return text;
         }
-        assert!(
-            begin.elapsed() < Duration::from_secs(30),
-            "no {wanted:?} in {text:?}"
-        );
+        assert!(begin.elapsed() < Duration::from_secs(30), "no {wanted:?} in {text:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -385,9 +312,7 @@ fn a_watch_survives_the_api_server_and_ends_when_asked() {
     let (out, err) = (directory.join("out"), directory.join("err"));
     let server = ApiServer::start("v1.11/hostpath");
     let mut watch = plugin(&["status", "--watch", &server_flag(&server)]);
-    watch
-        .stdout(std::fs::File::create(&out).unwrap())
-        .stderr(std::fs::File::create(&err).unwrap());
+    watch.stdout(std::fs::File::create(&out).unwrap()).stderr(std::fs::File::create(&err).unwrap());
     let mut watch = Running(watch.spawn().unwrap());
     wait_for(&out, "To see what an upgrade would do");
 
@@ -403,22 +328,12 @@ fn a_watch_survives_the_api_server_and_ends_when_asked() {
     let server = ApiServer::listen(listener, "v1.11/secrets");
     wait_for(&err, "API server is back");
     let shown = wait_for(&out, "found SH0113");
-    assert!(
-        !shown.contains('\u{1b}'),
-        "no control characters without a terminal"
-    );
-    assert_eq!(
-        shown.matches("COMPONENT").count(),
-        1,
-        "changes are lines, not tables"
-    );
+    assert!(!shown.contains('\u{1b}'), "no control characters without a terminal");
+    assert_eq!(shown.matches("COMPONENT").count(), 1, "changes are lines, not tables");
 
     #[cfg(unix)]
     {
-        let killed = Command::new("kill")
-            .args(["-INT", &watch.0.id().to_string()])
-            .status()
-            .unwrap();
+        let killed = Command::new("kill").args(["-INT", &watch.0.id().to_string()]).status().unwrap();
         assert!(killed.success());
         assert_eq!(watch.0.wait().unwrap().code(), Some(130));
     }
@@ -437,20 +352,14 @@ fn a_reader_that_went_away_is_no_failure() {
         .unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(
-        (output.status.code(), text(&output.stderr)),
-        (Some(0), String::new())
-    );
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
 }
 
 #[test]
 #[cfg(unix)]
 fn kubectl_gets_candidates_under_its_own_name() {
     use std::os::unix::process::CommandExt as _;
-    let output = plugin(&["status", "--fail-on", ""])
-        .arg0("kubectl_complete-selfhost")
-        .output()
-        .unwrap();
+    let output = plugin(&["status", "--fail-on", ""]).arg0("kubectl_complete-selfhost").output().unwrap();
     assert!(output.status.success());
     let told = text(&output.stdout);
     assert!(told.contains("warning\t") && told.ends_with(":4\n"), "{told}");

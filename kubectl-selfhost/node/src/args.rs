@@ -76,10 +76,7 @@ pub(crate) struct Error {
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_iter(args);
     let mut in_task = false;
-    parse_command(&mut parser, &mut in_task).map_err(|error| Error {
-        message: error.to_string(),
-        in_task,
-    })
+    parse_command(&mut parser, &mut in_task).map_err(|error| Error { message: error.to_string(), in_task })
 }
 
 fn parse_command(parser: &mut Parser, in_task: &mut bool) -> Result<Command, lexopt::Error> {
@@ -120,14 +117,10 @@ fn parse_command(parser: &mut Parser, in_task: &mut bool) -> Result<Command, lex
 fn gate(options: &mut Options) -> Result<Config, lexopt::Error> {
     let node = SocketAddr::new(options.required("node-ip")?, options.or("port", API_PORT)?);
     let service_port = options.or("service-port", SERVICE_PORT)?;
-    let service = options
-        .optional::<IpAddr>("service-ip")?
-        .map(|ip| SocketAddr::new(ip, service_port));
+    let service = options.optional::<IpAddr>("service-ip")?.map(|ip| SocketAddr::new(ip, service_port));
     let bridge_port = options.or("bridge-port", BRIDGE_PORT)?;
     let divert = Divert::new(node, service, bridge_port).map_err(|error| error.to_string())?;
-    let server_name = options
-        .optional::<String>("server-name")?
-        .unwrap_or_else(|| "kubernetes".to_owned());
+    let server_name = options.optional::<String>("server-name")?.unwrap_or_else(|| "kubernetes".to_owned());
     let server_name = ServerName::try_from(server_name).map_err(|error| format!("--server-name: {error}"))?;
     let client = match (options.path("client-cert"), options.path("client-key")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -136,14 +129,7 @@ fn gate(options: &mut Options) -> Result<Config, lexopt::Error> {
             return Err("--client-cert and --client-key belong together".into());
         }
     };
-    Ok(Config {
-        divert,
-        credentials: Credentials {
-            ca: options.required_path("ca")?,
-            server_name,
-            client,
-        },
-    })
+    Ok(Config { divert, credentials: Credentials { ca: options.required_path("ca")?, server_name, client } })
 }
 
 fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
@@ -171,10 +157,9 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
             token: options.required("token")?,
             timeout: options.seconds(PROVE_SECONDS)?,
         }),
-        "wait-port-free" => Task::WaitPortFree {
-            port: options.required("port")?,
-            timeout: options.seconds(WAIT_SECONDS)?,
-        },
+        "wait-port-free" => {
+            Task::WaitPortFree { port: options.required("port")?, timeout: options.seconds(WAIT_SECONDS)? }
+        }
         other => return Err(format!("unknown task {other:?}").into()),
     })
 }
@@ -182,10 +167,7 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
 fn ports(list: &str) -> Result<Vec<u16>, lexopt::Error> {
     list.split(',')
         .filter(|port| !port.is_empty())
-        .map(|port| {
-            port.parse()
-                .map_err(|_| format!("--ports: not a port: {port:?}").into())
-        })
+        .map(|port| port.parse().map_err(|_| format!("--ports: not a port: {port:?}").into()))
         .collect()
 }
 
@@ -222,10 +204,7 @@ impl Options {
             return Ok(None);
         };
         let value = value.string()?;
-        value
-            .parse()
-            .map(Some)
-            .map_err(|error| format!("--{name} {value}: {error}").into())
+        value.parse().map(Some).map_err(|error| format!("--{name} {value}: {error}").into())
     }
 
     fn required<T: FromStr<Err: Display>>(&mut self, name: &str) -> Result<T, lexopt::Error> {
@@ -262,27 +241,17 @@ mod tests {
     use super::*;
 
     fn parse_line(line: &str) -> Result<Command, Error> {
-        parse(
-            ["selfhost-node"]
-                .into_iter()
-                .chain(line.split_whitespace())
-                .map(OsString::from),
-        )
+        parse(["selfhost-node"].into_iter().chain(line.split_whitespace()).map(OsString::from))
     }
 
     #[test]
     fn the_gate_has_the_defaults_of_kubeadm() {
         let line = "gate --node-ip 10.0.0.1 --service-ip 10.96.0.1 --ca /ca.crt";
-        let Ok(Command::Gate(config)) = parse_line(line) else {
-            panic!("{line}")
-        };
+        let Ok(Command::Gate(config)) = parse_line(line) else { panic!("{line}") };
         assert_eq!(config.divert.bridge(), "10.0.0.1:6444".parse().unwrap());
         let targets = ["10.0.0.1:6443".parse().unwrap(), "10.96.0.1:443".parse().unwrap()];
         assert_eq!(config.divert.targets(), targets);
-        assert_eq!(
-            config.credentials.server_name,
-            ServerName::try_from("kubernetes").unwrap()
-        );
+        assert_eq!(config.credentials.server_name, ServerName::try_from("kubernetes").unwrap());
     }
 
     #[test]
@@ -296,10 +265,7 @@ mod tests {
             "prove-path --from [fd00::7]:5 --node-ip fd00::1 --token ab",
             "wait-port-free --port 6443 --timeout 3",
         ] {
-            assert!(
-                matches!(parse_line(&format!("task {line}")), Ok(Command::Task(_))),
-                "{line}"
-            );
+            assert!(matches!(parse_line(&format!("task {line}")), Ok(Command::Task(_))), "{line}");
         }
     }
 
@@ -310,15 +276,9 @@ mod tests {
             ("gat", "unknown command \"gat\""),
             ("gate --ca /x", "missing --node-ip"),
             ("gate --node-ip 10.0.0.1", "missing --ca"),
-            (
-                "gate --node-ip cp1 --ca /x",
-                "--node-ip cp1: invalid IP address syntax",
-            ),
+            ("gate --node-ip cp1 --ca /x", "--node-ip cp1: invalid IP address syntax"),
             ("gate --node-ip 10.0.0.1 --ca /x --ca /y", "--ca is given twice"),
-            (
-                "gate --node-ip 10.0.0.1 --ca /x --tls no",
-                "gate has no option --tls",
-            ),
+            ("gate --node-ip 10.0.0.1 --ca /x --tls no", "gate has no option --tls"),
             (
                 "gate --node-ip 10.0.0.1 --ca /x --client-key /k",
                 "--client-cert and --client-key belong together",
@@ -330,23 +290,14 @@ mod tests {
             ("gate-check now", "unexpected argument \"now\""),
             ("task", "missing the name of a task"),
             ("task reboot", "unknown task \"reboot\""),
-            (
-                "task inspect --manifests /m --kept /k --ports 6444,x",
-                "--ports: not a port: \"x\"",
-            ),
-            (
-                "task wait-port-free --port 70000",
-                "--port 70000: number too large to fit in target type",
-            ),
+            ("task inspect --manifests /m --kept /k --ports 6444,x", "--ports: not a port: \"x\""),
+            ("task wait-port-free --port 70000", "--port 70000: number too large to fit in target type"),
         ] {
             let error = parse_line(line).unwrap_err();
             assert_eq!(error.to_string(), message, "{line}");
             assert_eq!(error.in_task, line.starts_with("task"), "{line}");
         }
         let error = parse_line("task retire-manifest --file /f --kept /k --sha256 12 --port 1").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "--sha256 12: not a sha-256 sum of 64 hexadecimal digits: \"12\""
-        );
+        assert_eq!(error.to_string(), "--sha256 12: not a sha-256 sum of 64 hexadecimal digits: \"12\"");
     }
 }

@@ -29,11 +29,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
     // Months counted from March, so that the leap day comes last.
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
 }
@@ -54,10 +50,7 @@ mod tests {
             (1_798_761_599, "2026-12-31T23:59:59.007Z"),
             (4_107_542_400, "2100-03-01T00:00:00.007Z"),
         ] {
-            assert_eq!(
-                timestamp(Duration::from_secs(seconds) + Duration::from_millis(7)),
-                expected
-            );
+            assert_eq!(timestamp(Duration::from_secs(seconds) + Duration::from_millis(7)), expected);
         }
     }
 }

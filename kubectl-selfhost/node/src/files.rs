@@ -46,11 +46,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Content>, Error> {
     }
     let bytes = fs::read(path).map_err(|source| error("read", path, source))?;
     let mode = metadata.permissions().mode() & PERMISSIONS;
-    Ok(Some(Content {
-        digest: Digest::of(&bytes),
-        bytes,
-        mode,
-    }))
+    Ok(Some(Content { digest: Digest::of(&bytes), bytes, mode }))
 }
 
 /// Creates a directory, with those above it, that only its owner can look into.
@@ -110,26 +106,18 @@ fn write_temporary(path: &Path, content: &Content) -> Result<PathBuf, Error> {
         .open(&temporary)
         .map_err(failed)?;
     file.write_all(&content.bytes).map_err(failed)?;
-    file.set_permissions(fs::Permissions::from_mode(content.mode))
-        .map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(content.mode)).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     Ok(temporary)
 }
 
 fn sync_parent(path: &Path) -> Result<(), Error> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)
         .and_then(|directory| directory.sync_all())
         .map_err(|source| error("sync directory", parent, source))
 }
 
 fn error(what: &'static str, path: &Path, source: io::Error) -> Error {
-    Error {
-        what,
-        path: path.to_owned(),
-        source,
-    }
+    Error { what, path: path.to_owned(), source }
 }

@@ -68,13 +68,7 @@ enum Event {
 pub(crate) fn run(config: &Config, log: &mut dyn Write) -> Result<(), Error> {
     let bridge = Bridge::load(config.divert.bridge().port(), config.credentials.clone())?;
     let public = Bridge::load(config.divert.public().port(), config.credentials.clone())?;
-    let mut gate = Gate {
-        divert: &config.divert,
-        installed: false,
-        last: None,
-        trouble: None,
-        log,
-    };
+    let mut gate = Gate { divert: &config.divert, installed: false, last: None, trouble: None, log };
     gate.say(&format!("waiting for {bridge}"));
 
     let (events, inbox) = mpsc::sync_channel(0);
@@ -180,11 +174,7 @@ impl Gate<'_> {
 
     /// Begins, renews or ends the divert; a table that somebody removed is installed again.
     fn lease(&mut self, diverting: bool) -> Result<(), nft::Error> {
-        let change = if diverting {
-            divert::renew(self.divert)
-        } else {
-            divert::withdraw(self.divert)
-        };
+        let change = if diverting { divert::renew(self.divert) } else { divert::withdraw(self.divert) };
         if self.installed && nft::apply(&change).is_ok() {
             return Ok(());
         }
@@ -192,11 +182,8 @@ impl Gate<'_> {
     }
 
     fn install(&mut self, diverting: bool) -> Result<(), nft::Error> {
-        let table = if diverting {
-            divert::install_diverting(self.divert)
-        } else {
-            divert::install(self.divert)
-        };
+        let table =
+            if diverting { divert::install_diverting(self.divert) } else { divert::install(self.divert) };
         nft::apply(&table).inspect(|()| self.installed = true)
     }
 
@@ -257,12 +244,7 @@ impl Gate<'_> {
     }
 
     fn targets(&self) -> String {
-        self.divert
-            .targets()
-            .iter()
-            .map(SocketAddr::to_string)
-            .collect::<Vec<_>>()
-            .join(" and ")
+        self.divert.targets().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(" and ")
     }
 
     fn say(&mut self, line: &str) {

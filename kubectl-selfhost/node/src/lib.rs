@@ -68,11 +68,7 @@ fn finish(result: Result<(), gate::Error>) -> ExitCode {
 
 fn finish_task(outcome: &Result<report::Report, report::Failure>) -> ExitCode {
     let written = task::emit(outcome, &mut io::stdout());
-    if outcome.is_ok() && written {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if outcome.is_ok() && written { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn say(text: &str) -> ExitCode {

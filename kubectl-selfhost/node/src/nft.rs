@@ -55,11 +55,7 @@ pub(crate) fn apply(document: &Nftables<'_>) -> Result<(), Error> {
         return Err(Error::Run(error));
     }
     let output = child.wait_with_output().map_err(Error::Run)?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(refusal(&output))
-    }
+    if output.status.success() { Ok(()) } else { Err(refusal(&output)) }
 }
 
 /// Lists a set of the inet family as nft's JSON.
@@ -69,11 +65,7 @@ fn list_set(table: &str, set: &str) -> Result<Vec<u8>, Error> {
         .stdin(Stdio::null())
         .output()
         .map_err(Error::Run)?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(refusal(&output))
-    }
+    if output.status.success() { Ok(output.stdout) } else { Err(refusal(&output)) }
 }
 
 /// What nft complained about, on one line: first the message, without the caret lines that point into the input.

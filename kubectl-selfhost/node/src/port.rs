@@ -43,8 +43,7 @@ pub(crate) fn wait_free(port: u16, timeout: Duration, stop: &Stop) -> Result<Dur
         if start.elapsed() >= timeout {
             return Err(Error::Busy { port, timeout });
         }
-        stop.sleep(POLL)
-            .map_err(|source| Error::Stopped { port, source })?;
+        stop.sleep(POLL).map_err(|source| Error::Stopped { port, source })?;
     }
 }
 

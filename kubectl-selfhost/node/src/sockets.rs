@@ -50,9 +50,7 @@ pub(crate) fn list() -> Result<Vec<Socket>, Error> {
 
 /// Whether anyone listens on `port`, on whatever address.
 pub(crate) fn listens(sockets: &[Socket], port: u16) -> bool {
-    sockets
-        .iter()
-        .any(|socket| socket.local.port() == port && socket.state == State::Listening)
+    sockets.iter().any(|socket| socket.local.port() == port && socket.state == State::Listening)
 }
 
 /// Whether a connection from outside the machine's loopback to `port` is open.
@@ -63,11 +61,7 @@ pub(crate) fn connected(sockets: &[Socket], port: u16) -> bool {
 }
 
 fn parse(table: &str) -> Result<Vec<Socket>, Error> {
-    table
-        .lines()
-        .skip(1)
-        .map(|line| parse_line(line).ok_or_else(|| Error::Line(line.to_owned())))
-        .collect()
+    table.lines().skip(1).map(|line| parse_line(line).ok_or_else(|| Error::Line(line.to_owned()))).collect()
 }
 
 /// One line: `sl  local_address rem_address   st ...`, addresses as words in the machine's byte order.
@@ -128,27 +122,15 @@ mod tests {
     #[test]
     fn both_tables_are_read() {
         let show = |table| {
-            parse(table)
-                .unwrap()
-                .iter()
-                .map(|s| format!("{} {:?}", s.local, s.state))
-                .collect::<Vec<_>>()
+            parse(table).unwrap().iter().map(|s| format!("{} {:?}", s.local, s.state)).collect::<Vec<_>>()
         };
         assert_eq!(
             show(TCP),
-            [
-                "127.0.0.1:3306 Listening",
-                "10.250.0.11:2379 Connected",
-                "10.250.0.11:6444 Over"
-            ]
+            ["127.0.0.1:3306 Listening", "10.250.0.11:2379 Connected", "10.250.0.11:6444 Over"]
         );
         assert_eq!(
             show(TCP6),
-            [
-                "[::]:6443 Listening",
-                "10.250.0.11:6444 Connected",
-                "127.0.0.1:6445 Connected"
-            ]
+            ["[::]:6443 Listening", "10.250.0.11:6444 Connected", "127.0.0.1:6445 Connected"]
         );
     }
 

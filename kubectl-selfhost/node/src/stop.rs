@@ -17,14 +17,11 @@ const STACK_BYTES: usize = 64 * 1024;
 /// Calls `notify` for each SIGTERM and SIGINT, on a thread of its own.
 pub(crate) fn on_signal(mut notify: impl FnMut() + Send + 'static) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(move || {
-            for _ in signals.forever() {
-                notify();
-            }
-        })?;
+    thread::Builder::new().name("signals".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+        for _ in signals.forever() {
+            notify();
+        }
+    })?;
     Ok(())
 }
 

@@ -45,27 +45,16 @@ pub(crate) enum Task {
 pub(crate) fn run(task: Task) -> Result<Report, Failure> {
     let stop = || Stop::on_signals().map_err(|error| failure(&error, "the container's limits are too low"));
     match task {
-        Task::Inspect(task) => task
-            .run()
-            .map(Report::Inspect)
-            .map_err(|error| failure(&error, error.hint())),
-        Task::Retire(task) => task
-            .run(&stop()?)
-            .map(Report::Retire)
-            .map_err(|error| failure(&error, error.hint())),
-        Task::Restore(task) => task
-            .run()
-            .map(Report::Restore)
-            .map_err(|error| failure(&error, error.hint())),
-        Task::ProvePath(task) => task
-            .run()
-            .map(Report::ProvePath)
-            .map_err(|error| failure(&error, error.hint())),
+        Task::Inspect(task) => task.run().map(Report::Inspect).map_err(|error| failure(&error, error.hint())),
+        Task::Retire(task) => {
+            task.run(&stop()?).map(Report::Retire).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::Restore(task) => task.run().map(Report::Restore).map_err(|error| failure(&error, error.hint())),
+        Task::ProvePath(task) => {
+            task.run().map(Report::ProvePath).map_err(|error| failure(&error, error.hint()))
+        }
         Task::WaitPortFree { port, timeout } => match port::wait_free(port, timeout, &stop()?) {
-            Ok(waited) => Ok(Report::PortFree(PortFree {
-                port,
-                waited_ms: millis(waited),
-            })),
+            Ok(waited) => Ok(Report::PortFree(PortFree { port, waited_ms: millis(waited) })),
             Err(error) => Err(failure(&error, error.hint())),
         },
     }
@@ -92,10 +81,7 @@ fn documents(outcome: &Result<Report, Failure>) -> (String, String) {
     }
     // Half a JSON document would be worse than none.
     let failure = Failure {
-        error: format!(
-            "the result has {} bytes and fits no termination message",
-            document.len()
-        ),
+        error: format!("the result has {} bytes and fits no termination message", document.len()),
         hint: "read the container's log".to_owned(),
     };
     let message = serde_json::to_string(&failure).expect("a failure has only strings");
@@ -121,10 +107,7 @@ fn write_termination_log(named: Option<OsString>, message: &str) -> io::Result<(
 }
 
 fn failure(error: &dyn Error, hint: &str) -> Failure {
-    Failure {
-        error: crate::chain(error),
-        hint: hint.to_owned(),
-    }
+    Failure { error: crate::chain(error), hint: hint.to_owned() }
 }
 
 /// Whole milliseconds, for a report.
@@ -139,17 +122,11 @@ mod tests {
 
     #[test]
     fn a_result_is_one_json_object_in_camel_case() {
-        let outcome = Ok(Report::PortFree(PortFree {
-            port: 6443,
-            waited_ms: 7,
-        }));
+        let outcome = Ok(Report::PortFree(PortFree { port: 6443, waited_ms: 7 }));
         let (document, message) = documents(&outcome);
         assert_eq!(document, r#"{"port":6443,"waitedMs":7}"#);
         assert_eq!(message, document);
-        let outcome = Err(Failure {
-            error: "a".to_owned(),
-            hint: "b".to_owned(),
-        });
+        let outcome = Err(Failure { error: "a".to_owned(), hint: "b".to_owned() });
         assert_eq!(documents(&outcome).1, r#"{"error":"a","hint":"b"}"#);
     }
 
@@ -161,21 +138,14 @@ mod tests {
             memory_available_bytes: 0,
             processes: vec![],
             kept_free_bytes: 0,
-            divert: DivertSupport {
-                supported: true,
-                error: None,
-            },
+            divert: DivertSupport { supported: true, error: None },
             manifests,
             kept: std::collections::BTreeMap::new(),
         }));
         let (document, message) = documents(&outcome);
         assert!(document.len() > TERMINATION_LOG_BYTES);
         let failure: Failure = serde_json::from_str(&message).unwrap();
-        assert!(
-            failure.error.contains(&document.len().to_string()),
-            "{}",
-            failure.error
-        );
+        assert!(failure.error.contains(&document.len().to_string()), "{}", failure.error);
     }
 
     #[test]

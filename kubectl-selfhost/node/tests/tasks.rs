@@ -48,20 +48,14 @@ impl Node {
     /// `selfhost-node task NAME` with the two directories.
     fn task(&self, name: &str, more: &[&str]) -> Command {
         let mut command = task(name, more);
-        command
-            .arg("--file")
-            .arg(self.file())
-            .arg("--kept")
-            .arg(self.path("kept"));
+        command.arg("--file").arg(self.file()).arg("--kept").arg(self.path("kept"));
         command.env("SELFHOST_TERMINATION_LOG", self.path("termination-log"));
         command
     }
 
     fn retire(&self) -> Command {
         let hash = Sha256::digest(manifest());
-        let hash = hash
-            .iter()
-            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let hash = hash.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         // Nobody listens on port 0.
         self.task("retire-manifest", &["--sha256", &hash, "--port", "0"])
     }
@@ -71,10 +65,7 @@ impl Node {
         let output = command.output()?;
         let stdout = String::from_utf8(output.stdout)?;
         ensure!(output.status.code() == Some(code), "{}: {stdout}", output.status);
-        ensure!(
-            fs::read_to_string(self.path("termination-log"))? == stdout.trim_end(),
-            "{stdout}"
-        );
+        ensure!(fs::read_to_string(self.path("termination-log"))? == stdout.trim_end(), "{stdout}");
         serde_json::from_str(&stdout).context(stdout)
     }
 }
@@ -92,10 +83,7 @@ fn a_manifest_goes_and_comes_back() -> Result<()> {
     ensure!(retired.removed && retired.kept == node.kept(), "{retired:?}");
     ensure!(!node.file().exists());
     let restored: Restore = node.run(node.task("restore-manifest", &[]), 0)?;
-    ensure!(
-        restored.restored && restored.sha256 == retired.sha256,
-        "{restored:?}"
-    );
+    ensure!(restored.restored && restored.sha256 == retired.sha256, "{restored:?}");
     ensure!(fs::read_to_string(node.file())? == manifest());
     Ok(())
 }
@@ -105,14 +93,8 @@ fn a_refusal_is_a_document_with_a_hint() -> Result<()> {
     let node = Node::new()?;
     let command = node.task("retire-manifest", &["--sha256", &"0".repeat(64), "--port", "0"]);
     let failure: Failure = node.run(command, 1)?;
-    ensure!(
-        failure.error.contains("has changed since it was planned"),
-        "{failure:?}"
-    );
-    ensure!(
-        failure.hint == "make a new plan; nothing was touched",
-        "{failure:?}"
-    );
+    ensure!(failure.error.contains("has changed since it was planned"), "{failure:?}");
+    ensure!(failure.hint == "make a new plan; nothing was touched", "{failure:?}");
     ensure!(node.file().exists() && !node.kept().exists());
     Ok(())
 }
@@ -121,10 +103,7 @@ fn a_refusal_is_a_document_with_a_hint() -> Result<()> {
 fn nonsense_is_a_document_too() -> Result<()> {
     let node = Node::new()?;
     let failure: Failure = node.run(node.task("polish-manifest", &[]), 2)?;
-    ensure!(
-        failure.error == r#"unknown task "polish-manifest""#,
-        "{failure:?}"
-    );
+    ensure!(failure.error == r#"unknown task "polish-manifest""#, "{failure:?}");
     Ok(())
 }
 
@@ -139,10 +118,7 @@ fn a_port_is_awaited() -> Result<()> {
         command
     };
     let failure: Failure = node.run(wait("0"), 1)?;
-    ensure!(
-        failure.error == format!("port {port} is still listened on after 0 s"),
-        "{failure:?}"
-    );
+    ensure!(failure.error == format!("port {port} is still listened on after 0 s"), "{failure:?}");
     drop(listener);
     let free: PortFree = node.run(wait("5"), 0)?;
     ensure!(free.port.to_string() == port);
@@ -178,17 +154,10 @@ fn killed_at_any_time(
                 ensure!(whole, "{} is damaged after {delay:?}", path.display());
             }
         }
-        ensure!(
-            node.file().exists() || node.kept().exists(),
-            "the manifest is lost after {delay:?}"
-        );
+        ensure!(node.file().exists() || node.kept().exists(), "the manifest is lost after {delay:?}");
 
         let again = command(&node).output()?;
-        ensure!(
-            again.status.success(),
-            "after {delay:?}: {}",
-            String::from_utf8_lossy(&again.stdout)
-        );
+        ensure!(again.status.success(), "after {delay:?}: {}", String::from_utf8_lossy(&again.stdout));
         ensure!(done(&node), "after {delay:?}");
     }
     ensure!(killed > KILLS / 4, "the task was killed only {killed} times");

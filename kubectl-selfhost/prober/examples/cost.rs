@@ -67,10 +67,7 @@ fn main() -> Result<(), Error> {
     write!(out, "{report}")?;
     let share = 100.0 * seconds / elapsed.as_secs_f64();
     let each = 1e6 * seconds / (rate * elapsed.as_secs_f64());
-    writeln!(
-        out,
-        "cost: {share:.1} % of one core at {rate} requests/s, {each:.0} us each"
-    )?;
+    writeln!(out, "cost: {share:.1} % of one core at {rate} requests/s, {each:.0} us each")?;
     Ok(())
 }
 
@@ -83,10 +80,7 @@ fn configs(key_pem: Option<&str>) -> Result<(Arc<ClientConfig>, Arc<ServerConfig
     let leaf = || -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
         let params = CertificateParams::new(vec!["localhost".to_owned()])?;
         let certificate = params.signed_by(&key, &authority)?;
-        Ok((
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der())?,
-        ))
+        Ok((vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der())?))
     };
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone())?;
@@ -108,9 +102,7 @@ fn configs(key_pem: Option<&str>) -> Result<(Arc<ClientConfig>, Arc<ServerConfig
 }
 
 fn serve(listener: std::net::TcpListener, config: Arc<ServerConfig>) -> Result<(), io::Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener)?;
         let acceptor = TlsAcceptor::from(config);
@@ -131,9 +123,7 @@ fn serve(listener: std::net::TcpListener, config: Arc<ServerConfig>) -> Result<(
                         .serve_connection(io, service)
                         .await
                 } else {
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(io, service)
-                        .await
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
                 };
             });
         }

@@ -45,10 +45,7 @@ impl Budget {
     /// Holds a snapshot against the budget. Failures are named first.
     pub fn check(&self, snapshot: &Snapshot) -> Result<(), BudgetExceeded> {
         if snapshot.counts.failed > self.max_failed {
-            return Err(BudgetExceeded::Failed {
-                failed: snapshot.counts.failed,
-                allowed: self.max_failed,
-            });
+            return Err(BudgetExceeded::Failed { failed: snapshot.counts.failed, allowed: self.max_failed });
         }
         let worst = snapshot.series.iter().max_by_key(|series| series.longest_gap);
         match worst {
@@ -71,17 +68,9 @@ mod tests {
 
     #[test]
     fn failures_and_gaps_are_held_against_their_limits() {
-        let budget = Budget {
-            max_failed: 2,
-            max_gap: Duration::from_secs(1),
-        };
+        let budget = Budget { max_failed: 2, max_gap: Duration::from_secs(1) };
         let check = |failed, millis| {
-            let counts = Counts {
-                failed,
-                retry_after: 50,
-                replayed: 50,
-                ..Counts::default()
-            };
+            let counts = Counts { failed, retry_after: 50, replayed: 50, ..Counts::default() };
             let series = SeriesSnapshot {
                 target: "a".to_owned(),
                 mode: Mode::New,

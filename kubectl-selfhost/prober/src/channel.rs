@@ -92,11 +92,7 @@ impl AttemptError {
 }
 
 fn judge(answer: Answer, outgoing: &Outgoing) -> Verdict {
-    let Answer {
-        status,
-        asks_to_retry,
-        message,
-    } = answer;
+    let Answer { status, asks_to_retry, message } = answer;
     if outgoing.accepts(status) {
         Verdict::Ok
     } else if asks_to_retry {

@@ -192,16 +192,9 @@ impl Config {
     }
 
     /// Requests per second that this configuration sends in total.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "numbers of streams and targets are small"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "numbers of streams and targets are small")]
     pub fn total_rate(&self) -> f64 {
-        let per_target: f64 = self
-            .loads
-            .iter()
-            .map(|load| load.rate * load.streams as f64)
-            .sum();
+        let per_target: f64 = self.loads.iter().map(|load| load.rate * load.streams as f64).sum();
         per_target * self.targets.len() as f64
     }
 
@@ -211,9 +204,7 @@ impl Config {
         }
         let mut names = BTreeSet::new();
         if let Some(twice) = self.targets.iter().find(|target| !names.insert(&target.name)) {
-            return Err(ConfigError::DuplicateTarget {
-                name: twice.name.clone(),
-            });
+            return Err(ConfigError::DuplicateTarget { name: twice.name.clone() });
         }
         if self.loads.is_empty() {
             return Err(ConfigError::NoRequests);
@@ -223,10 +214,7 @@ impl Config {
                 return Err(ConfigError::NoRequests);
             }
             if !(Self::MIN_RATE..=Self::MAX_RATE).contains(&load.rate) {
-                return Err(ConfigError::Rate {
-                    mode: load.mode,
-                    rate: load.rate.to_string(),
-                });
+                return Err(ConfigError::Rate { mode: load.mode, rate: load.rate.to_string() });
             }
             for request in &load.requests {
                 request.check()?;
@@ -266,21 +254,11 @@ impl Target {
     /// `server_name` is a DNS name or an IP address (without brackets); it also becomes the `Host` header.
     pub fn new(name: impl Into<String>, address: SocketAddr, server_name: &str) -> Result<Self, ConfigError> {
         let name = name.into();
-        let parsed = ServerName::try_from(server_name.to_owned()).map_err(|_| ConfigError::ServerName {
-            target: name.clone(),
-            name: server_name.to_owned(),
-        })?;
-        let host = if server_name.contains(':') {
-            format!("[{server_name}]")
-        } else {
-            server_name.to_owned()
-        };
-        Ok(Self {
-            name,
-            address,
-            server_name: parsed,
-            authority: format!("{host}:{}", address.port()),
-        })
+        let parsed = ServerName::try_from(server_name.to_owned())
+            .map_err(|_| ConfigError::ServerName { target: name.clone(), name: server_name.to_owned() })?;
+        let host =
+            if server_name.contains(':') { format!("[{server_name}]") } else { server_name.to_owned() };
+        Ok(Self { name, address, server_name: parsed, authority: format!("{host}:{}", address.port()) })
     }
 
     /// The name used in reports.
@@ -292,12 +270,7 @@ impl Target {
 impl Load {
     /// `streams` streams that each send `rate` requests per second, the given ones in turn.
     pub fn new(mode: Mode, streams: usize, rate: f64, requests: Vec<RequestSpec>) -> Self {
-        Self {
-            mode,
-            streams,
-            rate,
-            requests,
-        }
+        Self { mode, streams, rate, requests }
     }
 
     /// The same at another rate.
@@ -354,10 +327,7 @@ mod tests {
     fn what_cannot_be_run_is_refused() {
         let one = || config(vec![target("a")]);
         let reads = |streams, rate| Load::reads(Mode::New, streams, rate);
-        let rate = |rate: &str| ConfigError::Rate {
-            mode: Mode::New,
-            rate: rate.to_owned(),
-        };
+        let rate = |rate: &str| ConfigError::Rate { mode: Mode::New, rate: rate.to_owned() };
         let zero = |name| ConfigError::ZeroLimit { name };
         let cases = [
             (config(vec![]).load(reads(1, 1.0)), ConfigError::NoTarget),
@@ -367,19 +337,13 @@ mod tests {
             ),
             (one(), ConfigError::NoRequests),
             (one().load(reads(0, 1.0)), ConfigError::NoRequests),
-            (
-                one().load(Load::new(Mode::New, 1, 1.0, vec![])),
-                ConfigError::NoRequests,
-            ),
+            (one().load(Load::new(Mode::New, 1, 1.0, vec![])), ConfigError::NoRequests),
             (one().load(reads(1, 0.0)), rate("0")),
             (one().load(reads(1, -1.0)), rate("-1")),
             (one().load(reads(1, f64::NAN)), rate("NaN")),
             (one().load(reads(1, 501.0)), rate("501")),
             (one().load(reads(1, 1.0)).timeout(Duration::ZERO), zero("timeout")),
-            (
-                one().load(reads(1, 1.0)).max_duration(Duration::ZERO),
-                zero("max duration"),
-            ),
+            (one().load(reads(1, 1.0)).max_duration(Duration::ZERO), zero("max duration")),
             (one().load(reads(1, 1.0)).max_requests(0), zero("max requests")),
             (one().load(reads(1, 1.0)).max_in_flight(0), zero("max in flight")),
         ];
@@ -394,15 +358,9 @@ mod tests {
         let authority = |server_name| {
             Target::new("a", "[::1]:443".parse().unwrap(), server_name).map(|target| target.authority)
         };
-        assert_eq!(
-            authority("kubernetes.default"),
-            Ok("kubernetes.default:443".to_owned())
-        );
+        assert_eq!(authority("kubernetes.default"), Ok("kubernetes.default:443".to_owned()));
         assert_eq!(authority("::1"), Ok("[::1]:443".to_owned()));
-        assert!(matches!(
-            authority("no such name"),
-            Err(ConfigError::ServerName { .. })
-        ));
+        assert!(matches!(authority("no such name"), Err(ConfigError::ServerName { .. })));
     }
 
     #[test]
@@ -410,9 +368,6 @@ mod tests {
         let config =
             config(vec![target("a")]).header(http::header::AUTHORIZATION, "Bearer s3cret".parse().unwrap());
         let shown = format!("{config:?} {:?}", config.headers);
-        assert!(
-            shown.contains("authorization") && !shown.contains("s3cret"),
-            "{shown}"
-        );
+        assert!(shown.contains("authorization") && !shown.contains("s3cret"), "{shown}");
     }
 }

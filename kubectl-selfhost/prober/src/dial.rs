@@ -52,23 +52,16 @@ impl Dialer {
     }
 
     pub(crate) async fn dial(&self) -> Result<Connection, Failure> {
-        let stream = TcpStream::connect(self.address)
-            .await
-            .map_err(|error| during("connect", &error))?;
+        let stream = TcpStream::connect(self.address).await.map_err(|error| during("connect", &error))?;
         // Requests are single small writes that wait for an answer.
-        stream
-            .set_nodelay(true)
-            .map_err(|error| during("connect", &error))?;
+        stream.set_nodelay(true).map_err(|error| during("connect", &error))?;
         let stream = self
             .connector
             .connect(self.server_name.clone(), stream)
             .await
             .map_err(|error| during("tls handshake", &error))?;
         if self.protocol == HTTP2 && stream.get_ref().1.alpn_protocol() != Some(HTTP2) {
-            return Err(Failure::new(
-                FailureKind::Tls,
-                "tls handshake: the server does not offer http/2",
-            ));
+            return Err(Failure::new(FailureKind::Tls, "tls handshake: the server does not offer http/2"));
         }
         Ok(TokioIo::new(stream))
     }

@@ -62,9 +62,7 @@ impl fmt::Display for FailureKind {
         if let Self::Status(code) = self {
             return write!(f, "http-{code}");
         }
-        let word = Self::WORDS
-            .into_iter()
-            .find_map(|(kind, word)| (kind == *self).then_some(word));
+        let word = Self::WORDS.into_iter().find_map(|(kind, word)| (kind == *self).then_some(word));
         f.write_str(word.expect("every other kind has a word"))
     }
 }
@@ -121,11 +119,7 @@ pub(crate) fn http2_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e h2
 
 fn kind_of(error: &(dyn Error + 'static)) -> FailureKind {
     // The deepest layer that says something decides: hyper wraps h2, which wraps io, which wraps rustls.
-    causes(error)
-        .into_iter()
-        .rev()
-        .find_map(kind_of_one)
-        .unwrap_or(FailureKind::Other)
+    causes(error).into_iter().rev().find_map(kind_of_one).unwrap_or(FailureKind::Other)
 }
 
 fn kind_of_one(error: &(dyn Error + 'static)) -> Option<FailureKind> {
@@ -209,26 +203,11 @@ mod tests {
     fn kinds_are_read_through_the_layers() {
         let tls = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::DecryptError);
         let cases: [(&(dyn Error + 'static), FailureKind); 7] = [
-            (
-                &io::Error::from(io::ErrorKind::ConnectionRefused),
-                FailureKind::Refused,
-            ),
-            (
-                &io::Error::from(io::ErrorKind::ConnectionReset),
-                FailureKind::Reset,
-            ),
-            (
-                &io::Error::from(io::ErrorKind::UnexpectedEof),
-                FailureKind::Closed,
-            ),
-            (
-                &io::Error::from(io::ErrorKind::HostUnreachable),
-                FailureKind::Unreachable,
-            ),
-            (
-                &io::Error::other(io::Error::from(io::ErrorKind::TimedOut)),
-                FailureKind::Timeout,
-            ),
+            (&io::Error::from(io::ErrorKind::ConnectionRefused), FailureKind::Refused),
+            (&io::Error::from(io::ErrorKind::ConnectionReset), FailureKind::Reset),
+            (&io::Error::from(io::ErrorKind::UnexpectedEof), FailureKind::Closed),
+            (&io::Error::from(io::ErrorKind::HostUnreachable), FailureKind::Unreachable),
+            (&io::Error::other(io::Error::from(io::ErrorKind::TimedOut)), FailureKind::Timeout),
             (&io::Error::other("no such thing"), FailureKind::Other),
             (&tls, FailureKind::Tls),
         ];
@@ -243,10 +222,7 @@ mod tests {
         let text = Failure::from_error(&wrapped).text;
         assert_eq!(text.matches("odd").count(), 1, "{text}");
         assert_eq!(
-            Failure::new(FailureKind::Other, "ä".repeat(1000))
-                .text
-                .chars()
-                .count(),
+            Failure::new(FailureKind::Other, "ä".repeat(1000)).text.chars().count(),
             MAX_TEXT_CHARS + 3
         );
     }

@@ -20,11 +20,7 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self {
-            buckets: Box::new([0; BUCKETS]),
-            count: 0,
-            max: Duration::ZERO,
-        }
+        Self { buckets: Box::new([0; BUCKETS]), count: 0, max: Duration::ZERO }
     }
 
     pub(crate) fn record(&mut self, value: Duration) {
@@ -91,10 +87,7 @@ mod tests {
             let index = bucket_of(value);
             assert!(index < BUCKETS && index >= last, "{value} in {index}");
             let edge = upper_edge(index);
-            assert!(
-                edge >= value && edge - value <= value / 32,
-                "{value} has edge {edge}"
-            );
+            assert!(edge >= value && edge - value <= value / 32, "{value} has edge {edge}");
             last = index;
             value += 1 + value / 97;
         }
@@ -114,10 +107,7 @@ mod tests {
             for (percent, millis) in [(1, 1), (50, 50), (99, 99), (100, 100)] {
                 let exact = Duration::from_millis(millis);
                 let got = histogram.percentile(percent).unwrap();
-                assert!(
-                    got >= exact && got <= exact.mul_f64(1.032),
-                    "p{percent} is {got:?}"
-                );
+                assert!(got >= exact && got <= exact.mul_f64(1.032), "p{percent} is {got:?}");
             }
             assert_eq!(histogram.max(), Some(Duration::from_millis(100)));
         }

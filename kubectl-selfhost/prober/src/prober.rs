@@ -79,9 +79,7 @@ impl Prober {
                 let _ = finish.send(true);
             })
             .map_err(StartError::Thread)?;
-        let started = started
-            .recv()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")));
+        let started = started.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended at once")));
         started.map_err(StartError::Thread)?;
         Ok(Handle { record, stop, done })
     }
@@ -128,10 +126,7 @@ async fn run(config: &Config, record: &Arc<Record>, mut stop: watch::Receiver<bo
 }
 
 /// The streams of all loads to all targets, spread evenly over their period.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "numbers of streams and targets are small"
-)]
+#[expect(clippy::cast_precision_loss, reason = "numbers of streams and targets are small")]
 fn streams_of(config: &Config, record: &Record) -> Vec<Stream> {
     let started = Instant::from_std(record.started());
     let n_groups = config.targets.len() * config.loads.len();

@@ -96,9 +96,7 @@ impl Record {
         for target in &config.targets {
             for load in &config.loads {
                 let rate = load.rate * load.streams as f64;
-                let known = series
-                    .iter_mut()
-                    .find(|s| s.target == target.name && s.mode == load.mode);
+                let known = series.iter_mut().find(|s| s.target == target.name && s.mode == load.mode);
                 match known {
                     Some(series) => series.rate += rate,
                     None => series.push(Series::new(target.name.clone(), load.mode, rate)),
@@ -123,10 +121,7 @@ impl Record {
     }
 
     pub(crate) fn series_of(&self, target: &str, mode: Mode) -> SeriesId {
-        let index = self
-            .series
-            .iter()
-            .position(|s| s.target == target && s.mode == mode);
+        let index = self.series.iter().position(|s| s.target == target && s.mode == mode);
         SeriesId(index.expect("made from the same configuration"))
     }
 
@@ -139,10 +134,7 @@ impl Record {
             self.end(Ending::MaxRequests);
             return false;
         }
-        self.max_lag_micros.fetch_max(
-            u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        self.max_lag_micros.fetch_max(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.series[id.0].tally().counts.requests += 1;
         self.count_in_step(|counts| counts.requests += 1);
         true
@@ -188,13 +180,7 @@ impl Record {
             }
             Verdict::Failed(Failure { kind, text }) => {
                 let step = self.steps().last().map(|step| step.name.clone());
-                series.tally().failed(FailureSample {
-                    at,
-                    kind,
-                    step,
-                    request: request(),
-                    text,
-                });
+                series.tally().failed(FailureSample { at, kind, step, request: request(), text });
                 self.count_in_step(|counts| counts.failed += 1);
             }
         }
@@ -204,11 +190,7 @@ impl Record {
         let at = self.started.elapsed();
         let mut steps = self.steps();
         if steps.len() < MAX_STEPS {
-            steps.push(Step {
-                name: name.to_owned(),
-                at,
-                counts: Counts::default(),
-            });
+            steps.push(Step { name: name.to_owned(), at, counts: Counts::default() });
         }
     }
 
@@ -223,9 +205,7 @@ impl Record {
 
     /// How long the measurement has lasted, or lasted.
     pub(crate) fn duration(&self) -> Duration {
-        self.ended
-            .get()
-            .map_or_else(|| self.started.elapsed(), |(at, _)| *at)
+        self.ended.get().map_or_else(|| self.started.elapsed(), |(at, _)| *at)
     }
 
     pub(crate) fn max_lag(&self) -> Duration {
@@ -242,11 +222,7 @@ impl Record {
         Snapshot {
             elapsed: now,
             counts: series.iter().map(|series| series.counts).sum(),
-            in_flight: self
-                .series
-                .iter()
-                .map(|series| series.in_flight.load(Ordering::Relaxed))
-                .sum(),
+            in_flight: self.series.iter().map(|series| series.in_flight.load(Ordering::Relaxed)).sum(),
             ended: self.ended.get().is_some(),
             series,
         }
@@ -261,13 +237,7 @@ impl Record {
 
 impl Series {
     fn new(target: String, mode: Mode, rate: f64) -> Self {
-        Self {
-            target,
-            mode,
-            rate,
-            in_flight: AtomicUsize::new(0),
-            tally: Mutex::new(Tally::new()),
-        }
+        Self { target, mode, rate, in_flight: AtomicUsize::new(0), tally: Mutex::new(Tally::new()) }
     }
 
     pub(crate) fn tally(&self) -> MutexGuard<'_, Tally> {

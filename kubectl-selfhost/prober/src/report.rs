@@ -158,11 +158,8 @@ impl Report {
     pub(crate) fn new(record: &Record) -> Self {
         let duration = record.duration();
         let steps = record.steps().clone();
-        let series: Vec<SeriesReport> = record
-            .series
-            .iter()
-            .map(|series| series_report(series, duration, &steps))
-            .collect();
+        let series: Vec<SeriesReport> =
+            record.series.iter().map(|series| series_report(series, duration, &steps)).collect();
         let mut latency = Histogram::new();
         for series in &record.series {
             latency.merge(&series.tally().latency);
@@ -220,11 +217,7 @@ impl Sum for Counts {
 
 impl Latency {
     fn of(histogram: &Histogram) -> Option<Self> {
-        Some(Self {
-            p50: histogram.percentile(50)?,
-            p99: histogram.percentile(99)?,
-            max: histogram.max()?,
-        })
+        Some(Self { p50: histogram.percentile(50)?, p99: histogram.percentile(99)?, max: histogram.max()? })
     }
 }
 
@@ -239,11 +232,7 @@ fn series_report(series: &Series, end: Duration, steps: &[Step]) -> SeriesReport
             counts: tally.counts,
             failures: tally.failures.clone(),
             latency: Latency::of(&tally.latency),
-            longest_gap: Gap {
-                length: gap.length,
-                began_at: gap.began,
-                step: step_of(gap, steps),
-            },
+            longest_gap: Gap { length: gap.length, began_at: gap.began, step: step_of(gap, steps) },
         },
         first_failures: tally.samples.clone(),
     }
@@ -282,10 +271,7 @@ mod tests {
             (40, 0, None),
         ];
         for (began, length, expected) in cases {
-            let gap = Stretch {
-                began: Duration::from_secs(began),
-                length: Duration::from_secs(length),
-            };
+            let gap = Stretch { began: Duration::from_secs(began), length: Duration::from_secs(length) };
             assert_eq!(step_of(gap, &steps).as_deref(), expected, "{gap:?}");
         }
     }

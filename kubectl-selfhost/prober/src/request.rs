@@ -43,12 +43,7 @@ impl RequestSpec {
 
     /// A `GET` of `path`.
     pub fn get(path: impl Into<String>) -> Self {
-        Self {
-            method: Method::GET,
-            path: path.into(),
-            write: None,
-            accepted: Vec::new(),
-        }
+        Self { method: Method::GET, path: path.into(), write: None, accepted: Vec::new() }
     }
 
     /// A write, for example `PATCH` of a `ConfigMap` with `application/merge-patch+json`.
@@ -60,16 +55,8 @@ impl RequestSpec {
         content_type: impl Into<String>,
         body: impl Into<String>,
     ) -> Self {
-        let write = Write {
-            content_type: content_type.into(),
-            body: body.into(),
-        };
-        Self {
-            method,
-            path: path.into(),
-            write: Some(write),
-            accepted: vec![StatusCode::CONFLICT],
-        }
+        let write = Write { content_type: content_type.into(), body: body.into() };
+        Self { method, path: path.into(), write: Some(write), accepted: vec![StatusCode::CONFLICT] }
     }
 
     /// Counts an answer with this status as ok, besides 2xx.
@@ -86,26 +73,19 @@ impl RequestSpec {
     pub(crate) fn fill(&self, stream: &str, counter: u64) -> Result<Outgoing, ConfigError> {
         let counter = counter.to_string();
         let fill = |text: &str| text.replace("{stream}", stream).replace("{counter}", &counter);
-        let path_error = || ConfigError::Path {
-            path: self.path.clone(),
-        };
+        let path_error = || ConfigError::Path { path: self.path.clone() };
         if !self.path.starts_with('/') {
             return Err(path_error());
         }
         let content_type = self.write.as_ref().map(|write| {
-            HeaderValue::from_str(&write.content_type).map_err(|_| ConfigError::ContentType {
-                content_type: write.content_type.clone(),
-            })
+            HeaderValue::from_str(&write.content_type)
+                .map_err(|_| ConfigError::ContentType { content_type: write.content_type.clone() })
         });
         Ok(Outgoing {
             method: self.method.clone(),
             path: fill(&self.path).parse().map_err(|_| path_error())?,
             content_type: content_type.transpose()?,
-            body: self
-                .write
-                .as_ref()
-                .map(|write| Bytes::from(fill(&write.body)))
-                .unwrap_or_default(),
+            body: self.write.as_ref().map(|write| Bytes::from(fill(&write.body))).unwrap_or_default(),
             accepted: self.accepted.clone(),
         })
     }
@@ -132,11 +112,7 @@ impl Outgoing {
             .header(ACCEPT, HeaderValue::from_static("application/json"));
         request = match mode {
             Mode::Reused => {
-                let uri = Uri::builder()
-                    .scheme("https")
-                    .authority(authority)
-                    .path_and_query(path)
-                    .build()?;
+                let uri = Uri::builder().scheme("https").authority(authority).path_and_query(path).build()?;
                 request.uri(uri).version(Version::HTTP_2)
             }
             Mode::New | Mode::ReusedHttp1 => request.uri(path).header(HOST, authority),
@@ -174,12 +150,8 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled_in_path_and_body() {
-        let spec = RequestSpec::write(
-            Method::PATCH,
-            "/x/{stream}",
-            "application/json",
-            r#"{"n":"{counter}"}"#,
-        );
+        let spec =
+            RequestSpec::write(Method::PATCH, "/x/{stream}", "application/json", r#"{"n":"{counter}"}"#);
         let outgoing = spec.fill("s-1-2", 7).unwrap();
         assert_eq!(outgoing.describe(), "PATCH /x/s-1-2");
         assert_eq!(&outgoing.body[..], br#"{"n":"7"}"#);
@@ -190,9 +162,7 @@ mod tests {
         for path in ["", "api", "/a b", "https://example.com/x"] {
             assert_eq!(
                 RequestSpec::get(path).check(),
-                Err(ConfigError::Path {
-                    path: path.to_owned()
-                }),
+                Err(ConfigError::Path { path: path.to_owned() }),
                 "{path:?}"
             );
         }

@@ -59,9 +59,7 @@ pub(crate) async fn run(stream: Stream, record: Arc<Record>, mut stop: watch::Re
             in_flight.spawn(send(Arc::clone(&stream), Arc::clone(&record), counter, due));
         } else {
             let failure = Failure::new(FailureKind::Overloaded, "not sent: too many requests in flight");
-            record.finished(stream.series, Duration::ZERO, Verdict::Failed(failure), || {
-                stream.name.clone()
-            });
+            record.finished(stream.series, Duration::ZERO, Verdict::Failed(failure), || stream.name.clone());
         }
         counter += 1;
         due += stream.period;
@@ -72,9 +70,8 @@ pub(crate) async fn run(stream: Stream, record: Arc<Record>, mut stop: watch::Re
 
 async fn send(stream: Arc<Stream>, record: Arc<Record>, counter: u64, due: Instant) {
     let index = usize::try_from(counter % stream.requests.len() as u64).expect("less than a length");
-    let outgoing = stream.requests[index]
-        .fill(&stream.name, counter)
-        .expect("checked when the prober was started");
+    let outgoing =
+        stream.requests[index].fill(&stream.name, counter).expect("checked when the prober was started");
     let answer = stream.channel.send(&outgoing, || record.replayed(stream.series));
     let verdict = timeout(stream.timeout, answer).await.unwrap_or_else(|_| {
         let text = format!("no complete answer within {:?}", stream.timeout);

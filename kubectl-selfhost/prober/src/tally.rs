@@ -49,10 +49,7 @@ impl Tally {
             latency: Histogram::new(),
             samples: Vec::new(),
             last_success: Duration::ZERO,
-            longest_closed: Stretch {
-                began: Duration::ZERO,
-                length: Duration::ZERO,
-            },
+            longest_closed: Stretch { began: Duration::ZERO, length: Duration::ZERO },
         }
     }
 
@@ -74,20 +71,13 @@ impl Tally {
 
     /// The stretch since the last success (or the start), seen at `now`.
     pub(crate) fn open_gap(&self, now: Duration) -> Stretch {
-        Stretch {
-            began: self.last_success,
-            length: now.saturating_sub(self.last_success),
-        }
+        Stretch { began: self.last_success, length: now.saturating_sub(self.last_success) }
     }
 
     /// The longest stretch without a success, the one still open at `now` included.
     pub(crate) fn longest_gap(&self, now: Duration) -> Stretch {
         let open = self.open_gap(now);
-        if open.length > self.longest_closed.length {
-            open
-        } else {
-            self.longest_closed
-        }
+        if open.length > self.longest_closed.length { open } else { self.longest_closed }
     }
 }
 
@@ -119,15 +109,8 @@ mod tests {
             (&[100, 1200], 1000, 100, 1100),
         ];
         for (successes, end, began, length) in cases {
-            let expected = Stretch {
-                began: millis(began),
-                length: millis(length),
-            };
-            assert_eq!(
-                tally(successes).longest_gap(millis(end)),
-                expected,
-                "{successes:?}"
-            );
+            let expected = Stretch { began: millis(began), length: millis(length) };
+            assert_eq!(tally(successes).longest_gap(millis(end)), expected, "{successes:?}");
         }
     }
 
@@ -138,22 +121,12 @@ mod tests {
             for _ in 0..10 {
                 let kind = FailureKind::Status(code);
                 let (request, text) = (String::new(), String::new());
-                tally.failed(FailureSample {
-                    at: Duration::ZERO,
-                    kind,
-                    step: None,
-                    request,
-                    text,
-                });
+                tally.failed(FailureSample { at: Duration::ZERO, kind, step: None, request, text });
             }
         }
         assert_eq!((tally.counts.failed, tally.samples.len()), (2000, MAX_SAMPLES));
         assert_eq!(
-            tally
-                .samples
-                .iter()
-                .filter(|s| s.kind == FailureKind::Status(400))
-                .count(),
+            tally.samples.iter().filter(|s| s.kind == FailureKind::Status(400)).count(),
             SAMPLES_PER_KIND
         );
     }

@@ -45,9 +45,7 @@ pub fn parse(text: &str) -> Result<Duration, BadDuration> {
     }
     let mut total = Duration::ZERO;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or(BadDuration)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or(BadDuration)?;
         let number: f64 = rest[..end].parse().map_err(|_| BadDuration)?;
         rest = &rest[end..];
         // Longest first: `ms` is not minutes.
@@ -91,18 +89,7 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for bad in [
-            "",
-            "s",
-            "1x",
-            "-1s",
-            "1s2",
-            "1 s",
-            ".s",
-            "99999999999999999999",
-            "1e3s",
-            "1..5s",
-        ] {
+        for bad in ["", "s", "1x", "-1s", "1s2", "1 s", ".s", "99999999999999999999", "1e3s", "1..5s"] {
             assert_eq!(parse(bad), Err(BadDuration), "{bad}");
         }
     }
@@ -110,9 +97,6 @@ mod tests {
     #[test]
     fn zero_is_no_limit() {
         assert_eq!("0".parse::<Timeout>().map(Timeout::limit), Ok(None));
-        assert_eq!(
-            "3s".parse::<Timeout>().map(Timeout::limit),
-            Ok(Some(Duration::from_secs(3)))
-        );
+        assert_eq!("3s".parse::<Timeout>().map(Timeout::limit), Ok(Some(Duration::from_secs(3))));
     }
 }

@@ -87,12 +87,7 @@ pub struct Connection {
     pub impersonate: Option<String>,
 
     /// Group to impersonate; can be repeated
-    #[arg(
-        long = "as-group",
-        global = true,
-        value_name = "GROUP",
-        hide_short_help = true
-    )]
+    #[arg(long = "as-group", global = true, value_name = "GROUP", hide_short_help = true)]
     pub impersonate_groups: Vec<String>,
 
     /// UID to impersonate

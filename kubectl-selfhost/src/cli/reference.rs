@@ -43,22 +43,11 @@ fn section(text: &mut String, command: &Command) {
     let name = command.get_name();
     let mut built = Cli::command();
     built.build();
-    let usage = built
-        .find_subcommand_mut(name)
-        .map(|command| command.render_usage().to_string())
-        .unwrap_or_default();
+    let usage =
+        built.find_subcommand_mut(name).map(|command| command.render_usage().to_string()).unwrap_or_default();
     let usage = usage.trim_start_matches("Usage: ");
-    let about = command
-        .get_long_about()
-        .or(command.get_about())
-        .map(ToString::to_string)
-        .unwrap_or_default();
-    write!(
-        text,
-        "\n## kubectl selfhost {name}\n\n{}\n\n```\n{usage}\n```\n",
-        about.trim()
-    )
-    .unwrap();
+    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+    write!(text, "\n## kubectl selfhost {name}\n\n{}\n\n```\n{usage}\n```\n", about.trim()).unwrap();
     flags(text, command.get_arguments());
     if let Some(after) = command.get_after_help() {
         write!(text, "\n```\n{}\n```\n", after.to_string().trim()).unwrap();
@@ -89,13 +78,7 @@ fn flags<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
             .filter(|_| argument.get_action().takes_values())
             .map(|value| format!("`{}`", value.to_string_lossy()))
             .collect();
-        writeln!(
-            text,
-            "| `{name}` | {} | {} |",
-            help.replace('|', "\\|"),
-            defaults.join(", ")
-        )
-        .unwrap();
+        writeln!(text, "| `{name}` | {} | {} |", help.replace('|', "\\|"), defaults.join(", ")).unwrap();
     }
 }
 

@@ -7,8 +7,7 @@ use selfhost_core::version::VersionRequest;
 /// Without a version it shows which versions are known and what each component runs. A version without its patch,
 /// v1.37, means the newest patch that is known from images on the nodes or from the release URL. etcd stays as it is.
 #[derive(Debug, Clone, clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 upgraded, 1 failed, 4 refused by a pre-flight check, 130 interrupted.
+#[command(after_help = "Exit codes: 0 upgraded, 1 failed, 4 refused by a pre-flight check, 130 interrupted.
 
 Examples:
   # What runs, and what it could be upgraded to
@@ -18,8 +17,7 @@ Examples:
   kubectl selfhost upgrade v1.37 --dry-run=server
 
   # Do it
-  kubectl selfhost upgrade v1.37.2"
-)]
+  kubectl selfhost upgrade v1.37.2")]
 pub struct Args {
     /// The version to upgrade to: v1.37.2, or v1.37 for its newest patch
     #[arg(value_name = "VERSION")]

@@ -130,9 +130,8 @@ pub(super) async fn load(flags: &Connection, environment: &Environment) -> Resul
     }
     let (kubeconfig, options) = apply(kubeconfig, flags)?;
     let explicit_proxy = selected(&kubeconfig, &options).and_then(|cluster| cluster.proxy_url.clone());
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(KubeconfigError::Use)?;
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(KubeconfigError::Use)?;
     let proxy = explicit_proxy.filter(|url| !url.is_empty());
     config.proxy_url = match proxy.or_else(|| environment.proxies.for_server(&config.cluster_url)) {
         Some(url) => Some(url.parse().map_err(|_| KubeconfigError::BadProxy(url))?),
@@ -145,20 +144,16 @@ pub(super) async fn load(flags: &Connection, environment: &Environment) -> Resul
 fn files(flags: &Connection, environment: &Environment) -> Vec<PathBuf> {
     match (&flags.kubeconfig, &environment.kubeconfig, &environment.home) {
         (Some(file), _, _) => vec![file.clone()],
-        (None, Some(list), _) => std::env::split_paths(list)
-            .filter(|path| !path.as_os_str().is_empty())
-            .collect(),
+        (None, Some(list), _) => {
+            std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect()
+        }
         (None, None, Some(home)) => vec![home.join(".kube").join("config")],
         (None, None, None) => Vec::new(),
     }
 }
 
 fn display(files: &[PathBuf]) -> String {
-    files
-        .iter()
-        .map(|file| file.display().to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// All files, merged. Only a file that a flag names must exist: kubectl passes over the others.
@@ -192,19 +187,12 @@ fn apply(
         (Some(position), _) => &mut clusters[position],
         // A server from the command line needs no entry in the file.
         (None, Some(_)) if flags.cluster.is_none() => {
-            clusters.push(NamedCluster {
-                name: cluster_name.clone(),
-                ..NamedCluster::default()
-            });
+            clusters.push(NamedCluster { name: cluster_name.clone(), ..NamedCluster::default() });
             clusters.last_mut().expect("just pushed")
         }
         (None, _) => {
             let known = clusters.iter().map(|cluster| cluster.name.clone()).collect();
-            return Err(KubeconfigError::Unknown {
-                kind: "cluster",
-                name: cluster_name,
-                known,
-            });
+            return Err(KubeconfigError::Unknown { kind: "cluster", name: cluster_name, known });
         }
     };
     apply_cluster(cluster.cluster.get_or_insert_default(), flags)?;
@@ -214,16 +202,9 @@ fn apply(
     if !users.iter().any(|user| user.name == user_name) {
         if flags.user.is_some() {
             let known = users.iter().map(|user| user.name.clone()).collect();
-            return Err(KubeconfigError::Unknown {
-                kind: "user",
-                name: user_name,
-                known,
-            });
+            return Err(KubeconfigError::Unknown { kind: "user", name: user_name, known });
         }
-        users.push(NamedAuthInfo {
-            name: user_name.clone(),
-            ..NamedAuthInfo::default()
-        });
+        users.push(NamedAuthInfo { name: user_name.clone(), ..NamedAuthInfo::default() });
     }
     if let Some(user) = users.iter_mut().find(|user| user.name == user_name) {
         apply_user(user.auth_info.get_or_insert_default(), flags);
@@ -236,35 +217,19 @@ fn apply(
         extensions: None,
         ..Context::default()
     };
-    kubeconfig.contexts = vec![NamedContext {
-        name: FLAGS_ONLY.to_owned(),
-        context: Some(chosen),
-        ..NamedContext::default()
-    }];
-    let options = KubeConfigOptions {
-        context: Some(FLAGS_ONLY.to_owned()),
-        cluster: None,
-        user: None,
-    };
+    kubeconfig.contexts =
+        vec![NamedContext { name: FLAGS_ONLY.to_owned(), context: Some(chosen), ..NamedContext::default() }];
+    let options = KubeConfigOptions { context: Some(FLAGS_ONLY.to_owned()), cluster: None, user: None };
     Ok((kubeconfig, options))
 }
 
 /// The context that the flags select.
 fn context(kubeconfig: &Kubeconfig, flags: &Connection) -> Result<Context, KubeconfigError> {
-    let known = || {
-        kubeconfig
-            .contexts
-            .iter()
-            .map(|context| context.name.clone())
-            .collect::<Vec<_>>()
-    };
+    let known = || kubeconfig.contexts.iter().map(|context| context.name.clone()).collect::<Vec<_>>();
     let current = kubeconfig.current_context.clone().filter(|name| !name.is_empty());
     let Some(name) = flags.context.clone().or(current) else {
         return if flags.server.is_some() || flags.cluster.is_some() {
-            Ok(Context {
-                cluster: FLAGS_ONLY.to_owned(),
-                ..Context::default()
-            })
+            Ok(Context { cluster: FLAGS_ONLY.to_owned(), ..Context::default() })
         } else {
             Err(KubeconfigError::NoCurrentContext(known()))
         };
@@ -274,20 +239,12 @@ fn context(kubeconfig: &Kubeconfig, flags: &Connection) -> Result<Context, Kubec
         .iter()
         .find(|context| context.name == name)
         .and_then(|context| context.context.clone())
-        .ok_or_else(|| KubeconfigError::Unknown {
-            kind: "context",
-            name,
-            known: known(),
-        })
+        .ok_or_else(|| KubeconfigError::Unknown { kind: "context", name, known: known() })
 }
 
 fn apply_cluster(cluster: &mut Cluster, flags: &Connection) -> Result<(), KubeconfigError> {
     if let Some(server) = &flags.server {
-        let url = if server.contains("://") {
-            server.clone()
-        } else {
-            format!("https://{server}")
-        };
+        let url = if server.contains("://") { server.clone() } else { format!("https://{server}") };
         match url.parse::<http::Uri>() {
             Ok(uri) if uri.host().is_some() => cluster.server = Some(url),
             _ => return Err(KubeconfigError::BadServer(server.clone())),
@@ -341,15 +298,8 @@ fn apply_user(user: &mut AuthInfo, flags: &Connection) {
 
 /// The cluster that `options` select.
 fn selected<'a>(kubeconfig: &'a Kubeconfig, options: &KubeConfigOptions) -> Option<&'a Cluster> {
-    let context = kubeconfig
-        .contexts
-        .iter()
-        .find(|context| Some(&context.name) == options.context.as_ref())?;
+    let context =
+        kubeconfig.contexts.iter().find(|context| Some(&context.name) == options.context.as_ref())?;
     let name = &context.context.as_ref()?.cluster;
-    kubeconfig
-        .clusters
-        .iter()
-        .find(|cluster| &cluster.name == name)?
-        .cluster
-        .as_ref()
+    kubeconfig.clusters.iter().find(|cluster| &cluster.name == name)?.cluster.as_ref()
 }

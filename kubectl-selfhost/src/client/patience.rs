@@ -46,10 +46,7 @@ impl<S> Layer<S> for Patience {
     type Service = Patient<S>;
 
     fn layer(&self, inner: S) -> Patient<S> {
-        Patient {
-            inner,
-            patience: *self,
-        }
+        Patient { inner, patience: *self }
     }
 }
 
@@ -78,9 +75,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (inner, patience) = (self.inner.clone(), self.patience);
         Box::pin(async move {
-            let limit = patience
-                .timeout
-                .map(|timeout| (timeout, Instant::now() + timeout));
+            let limit = patience.timeout.map(|timeout| (timeout, Instant::now() + timeout));
             let endless = is_endless(&request);
             let response = match limit {
                 Some((timeout, deadline)) => {
@@ -108,9 +103,7 @@ where
     let mut pause = FIRST_PAUSE;
     let mut request = Some(request);
     loop {
-        let Some(this) = request.take() else {
-            unreachable!("the last attempt returns")
-        };
+        let Some(this) = request.take() else { unreachable!("the last attempt returns") };
         request = copy(&this);
         let effect = Effect::of(&this);
         let (method, path) = (this.method().clone(), this.uri().path().to_owned());
@@ -193,11 +186,7 @@ fn asked_pause<B>(outcome: &Result<Response<B>, BoxError>, effect: Effect) -> Ve
                 .downcast_ref::<hyper_util::client::legacy::Error>()
                 .is_some_and(hyper_util::client::legacy::Error::is_connect);
             let may_pass = Trouble::of_chain(&**error).may_pass();
-            if may_pass && (unsent || effect == Effect::Same) {
-                Verdict::Again
-            } else {
-                Verdict::Done
-            }
+            if may_pass && (unsent || effect == Effect::Same) { Verdict::Again } else { Verdict::Done }
         }
     }
 }
@@ -216,9 +205,7 @@ fn copy(request: &Request<Body>) -> Option<Request<Body>> {
 /// Whether the response has no end by nature.
 fn is_endless<B>(request: &Request<B>) -> bool {
     request.uri().query().is_some_and(|query| {
-        query
-            .split('&')
-            .any(|pair| matches!(pair, "watch=true" | "watch=1" | "follow=true"))
+        query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1" | "follow=true"))
     })
 }
 

@@ -22,41 +22,21 @@ pub(super) struct Proxies {
 impl Proxies {
     /// The proxy for `server`, as a URL; `None` for a direct connection.
     pub(super) fn for_server(&self, server: &Uri) -> Option<String> {
-        let proxy = if server.scheme_str() == Some("http") {
-            &self.http
-        } else {
-            &self.https
-        };
+        let proxy = if server.scheme_str() == Some("http") { &self.http } else { &self.https };
         let proxy = proxy.as_deref().filter(|proxy| !proxy.is_empty())?;
-        let host = server
-            .host()?
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .to_ascii_lowercase();
+        let host = server.host()?.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let address = host.parse::<IpAddr>().ok();
         if host == "localhost" || address.is_some_and(|address| address.is_loopback()) {
             return None;
         }
-        let port = server
-            .port_u16()
-            .unwrap_or(if server.scheme_str() == Some("http") {
-                80
-            } else {
-                443
-            });
+        let port = server.port_u16().unwrap_or(if server.scheme_str() == Some("http") { 80 } else { 443 });
         let excluded = self
             .none
             .iter()
             .flat_map(|list| list.split(','))
             .any(|rule| excludes(rule.trim(), &host, address, port));
         // Go takes `proxy:3128` for `http://proxy:3128`.
-        (!excluded).then(|| {
-            if proxy.contains("://") {
-                proxy.to_owned()
-            } else {
-                format!("http://{proxy}")
-            }
-        })
+        (!excluded).then(|| if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") })
     }
 }
 
@@ -117,11 +97,7 @@ mod tests {
             none: Some(no_proxy.to_owned()),
         };
         let server: Uri = server.parse().unwrap();
-        assert_eq!(
-            proxies.for_server(&server).as_deref(),
-            expected,
-            "{server} without {no_proxy}"
-        );
+        assert_eq!(proxies.for_server(&server).as_deref(), expected, "{server} without {no_proxy}");
     }
 
     #[test]
@@ -139,11 +115,7 @@ mod tests {
             ("https://api.example.com:6443", "*.example.com", None),
             ("https://example.com:6443", ".example.com", proxy),
             ("https://badexample.com:6443", "example.com", proxy),
-            (
-                "https://api.example.com:6443",
-                "other, api.example.com:6443",
-                None,
-            ),
+            ("https://api.example.com:6443", "other, api.example.com:6443", None),
             ("https://api.example.com:6443", "api.example.com:443", proxy),
             ("https://10.1.2.3:6443", "10.0.0.0/8", None),
             ("https://11.1.2.3:6443", "10.0.0.0/8", proxy),

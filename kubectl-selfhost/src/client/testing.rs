@@ -31,16 +31,9 @@ pub(crate) fn mock(answer: impl Fn(&str) -> Answer + Send + 'static) -> (Client,
     let lines = log.clone();
     tokio::spawn(async move {
         while let Some((request, send)) = handle.next_request().await {
-            lines
-                .0
-                .lock()
-                .unwrap()
-                .push(format!("{} {}", request.method(), request.uri()));
+            lines.0.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
             let (status, body) = answer(request.uri().path());
-            let response = Response::builder()
-                .status(status)
-                .body(Body::from(body.into_bytes()))
-                .unwrap();
+            let response = Response::builder().status(status).body(Body::from(body.into_bytes())).unwrap();
             send.send_response(response);
         }
     });
@@ -49,17 +42,13 @@ pub(crate) fn mock(answer: impl Fn(&str) -> Answer + Send + 'static) -> (Client,
 
 /// The cluster of `tests/fixtures/<name>`: what has no file there is answered with 404.
 pub(crate) fn fixture(name: &str) -> impl Fn(&str) -> Answer + Send + 'static {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fixtures")
-        .join(name);
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name);
     assert!(directory.is_dir(), "{}", directory.display());
     move |path| match std::fs::read_to_string(directory.join(file_of(path))) {
         Ok(body) => (StatusCode::OK, body),
-        Err(_) => refuse(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            "the server could not find the requested resource",
-        ),
+        Err(_) => {
+            refuse(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
+        }
     }
 }
 

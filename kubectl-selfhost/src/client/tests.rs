@@ -102,10 +102,7 @@ async fn answer(mut stream: TlsStream<TcpStream>) {
         head.extend_from_slice(&buffer[..n]);
         if head.ends_with(b"\r\n\r\n") {
             head.clear();
-            let text = format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{VERSION}",
-                VERSION.len()
-            );
+            let text = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{VERSION}", VERSION.len());
             if stream.write_all(text.as_bytes()).await.is_err() {
                 return;
             }
@@ -126,13 +123,8 @@ async fn a_server_of_the_right_authority_is_trusted() {
     let authority = Authority::new();
     let (listener, address) = listen("127.0.0.1:0").await;
     serve(listener, authority.server("127.0.0.1", 2100));
-    let connection = Connection::open(&authority.flags(address), Duration::ZERO)
-        .await
-        .unwrap();
-    assert_eq!(
-        connection.client().apiserver_version().await.unwrap().git_version,
-        "v1.37.2"
-    );
+    let connection = Connection::open(&authority.flags(address), Duration::ZERO).await.unwrap();
+    assert_eq!(connection.client().apiserver_version().await.unwrap().git_version, "v1.37.2");
 }
 
 #[tokio::test]
@@ -143,9 +135,7 @@ async fn trouble_is_told_by_its_kind() {
     let (found, text) = trouble(&authority.flags(address)).await;
     assert_eq!(found, Trouble::Refused, "{text}");
     assert!(
-        text.starts_with(&format!(
-            "cannot reach the API server at https://{address}/: Connection refused"
-        )),
+        text.starts_with(&format!("cannot reach the API server at https://{address}/: Connection refused")),
         "{text}"
     );
 
@@ -155,11 +145,8 @@ async fn trouble_is_told_by_its_kind() {
         ("127.0.0.1", 2020, false, Trouble::ServerCertificateExpired),
     ] {
         let (listener, address) = listen("127.0.0.1:0").await;
-        let tls = if other_authority {
-            Authority::new().server(name, year)
-        } else {
-            authority.server(name, year)
-        };
+        let tls =
+            if other_authority { Authority::new().server(name, year) } else { authority.server(name, year) };
         serve(listener, tls);
         let (found, text) = trouble(&authority.flags(address)).await;
         assert_eq!(found, expected, "{name} {year}: {text}");
@@ -183,10 +170,7 @@ async fn trouble_is_told_by_its_kind() {
 async fn a_server_that_hangs_is_left_after_the_request_timeout() {
     let authority = Authority::new();
     let (_listener, address) = listen("127.0.0.1:0").await;
-    let flags = global::Connection {
-        request_timeout: "300ms".parse().unwrap(),
-        ..authority.flags(address)
-    };
+    let flags = global::Connection { request_timeout: "300ms".parse().unwrap(), ..authority.flags(address) };
     let begin = std::time::Instant::now();
     let (found, text) = trouble(&flags).await;
     assert_eq!(found, Trouble::TimedOut, "{text}");
@@ -198,9 +182,7 @@ async fn a_client_outlives_its_server() {
     let authority = Authority::new();
     let (listener, address) = listen("127.0.0.1:0").await;
     let first = serve(listener, authority.server("127.0.0.1", 2100));
-    let connection = Connection::open(&authority.flags(address), Duration::from_secs(20))
-        .await
-        .unwrap();
+    let connection = Connection::open(&authority.flags(address), Duration::from_secs(20)).await.unwrap();
     connection.client().apiserver_version().await.unwrap();
     // Open connections end with it.
     first.abort();
@@ -232,16 +214,9 @@ async fn headers_say_who_and_as_whom() {
         impersonate_uid: Some("1234".into()),
         ..authority.flags("127.0.0.1:1".parse().unwrap())
     };
-    let headers = Connection::open(&flags, Duration::ZERO)
-        .await
-        .unwrap()
-        .headers()
-        .await
-        .unwrap();
-    let mut seen: Vec<String> = headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-        .collect();
+    let headers = Connection::open(&flags, Duration::ZERO).await.unwrap().headers().await.unwrap();
+    let mut seen: Vec<String> =
+        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     seen.sort();
     assert_eq!(
         seen,
@@ -262,20 +237,12 @@ async fn a_greeting_shows_even_a_certificate_that_has_ended() {
     for year in [2100, 2020] {
         let (listener, address) = listen("127.0.0.1:0").await;
         serve(listener, authority.server("elsewhere", year));
-        let address = Address {
-            node: None,
-            host: address.ip().to_string(),
-            port: address.port(),
-        };
+        let address = Address { node: None, host: address.ip().to_string(), port: address.port() };
         let seen = certificates::served(&address).await.unwrap();
         assert_eq!(seen.not_after, format!("{year}-12-31T00:00:00Z").parse().unwrap());
     }
     let (silent, address) = listen("127.0.0.1:0").await;
-    let address = Address {
-        node: None,
-        host: address.ip().to_string(),
-        port: address.port(),
-    };
+    let address = Address { node: None, host: address.ip().to_string(), port: address.port() };
     assert_eq!(certificates::served(&address).await, None, "bounded in time");
     drop(silent);
 }

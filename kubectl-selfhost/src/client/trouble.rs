@@ -102,9 +102,7 @@ impl Trouble {
         if error.to_string().starts_with("dns error") {
             return Some(Self::UnknownHost);
         }
-        error
-            .is::<hyper_util::client::legacy::Error>()
-            .then_some(Self::Broken)
+        error.is::<hyper_util::client::legacy::Error>().then_some(Self::Broken)
     }
 
     fn of_tls(error: &rustls::Error) -> Self {
@@ -228,39 +226,19 @@ mod tests {
 
     #[test]
     fn tells_the_kind_by_type() {
-        let tls = |error| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                rustls::Error::InvalidCertificate(error),
-            )
-        };
+        let tls =
+            |error| io::Error::new(io::ErrorKind::InvalidData, rustls::Error::InvalidCertificate(error));
         for (error, trouble) in [
             (service(io::ErrorKind::ConnectionRefused.into()), Trouble::Refused),
             (service(io::ErrorKind::ConnectionReset.into()), Trouble::Broken),
-            (
-                service(io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed")),
-                Trouble::TimedOut,
-            ),
-            (
-                service(tls(CertificateError::UnknownIssuer)),
-                Trouble::UntrustedCertificate,
-            ),
-            (
-                service(tls(CertificateError::NotValidForName)),
-                Trouble::WrongName,
-            ),
-            (
-                service(tls(CertificateError::Expired)),
-                Trouble::ServerCertificateExpired,
-            ),
+            (service(io::Error::new(io::ErrorKind::TimedOut, "deadline has elapsed")), Trouble::TimedOut),
+            (service(tls(CertificateError::UnknownIssuer)), Trouble::UntrustedCertificate),
+            (service(tls(CertificateError::NotValidForName)), Trouble::WrongName),
+            (service(tls(CertificateError::Expired)), Trouble::ServerCertificateExpired),
             (service(io::Error::other("?")), Trouble::Other),
         ] {
             assert_eq!(Trouble::of(&error), trouble, "{error}");
-            assert_eq!(
-                Trouble::of(&error).is_no_answer(),
-                trouble != Trouble::Other,
-                "{error}"
-            );
+            assert_eq!(Trouble::of(&error).is_no_answer(), trouble != Trouble::Other, "{error}");
         }
     }
 

@@ -67,31 +67,17 @@ fn write_candidates(args: &[OsString], out: &mut dyn Write) -> io::Result<()> {
             continue;
         }
         n_candidates += 1;
-        match candidate
-            .get_help()
-            .map(|help| help.to_string().replace(['\n', '\t'], " "))
-        {
+        match candidate.get_help().map(|help| help.to_string().replace(['\n', '\t'], " ")) {
             Some(help) if !help.is_empty() => writeln!(out, "{value}\t{help}")?,
             _ => writeln!(out, "{value}")?,
         }
     }
-    writeln!(
-        out,
-        "{}",
-        if n_candidates == 0 && takes_file(&previous) {
-            FILES
-        } else {
-            NO_FILES
-        }
-    )
+    writeln!(out, "{}", if n_candidates == 0 && takes_file(&previous) { FILES } else { NO_FILES })
 }
 
 /// Whether `flag` is followed by the name of a file.
 fn takes_file(flag: &str) -> bool {
-    matches!(
-        flag,
-        "--kubeconfig" | "--certificate-authority" | "--client-certificate" | "--client-key"
-    )
+    matches!(flag, "--kubeconfig" | "--certificate-authority" | "--client-certificate" | "--client-key")
 }
 
 #[cfg(test)]
@@ -121,10 +107,7 @@ mod tests {
     #[test]
     fn offers_commands_with_their_help() {
         let out = candidates("kubectl_complete-selfhost sta");
-        assert!(
-            out.starts_with("status\tShow what hosts the control plane"),
-            "{out}"
-        );
+        assert!(out.starts_with("status\tShow what hosts the control plane"), "{out}");
         assert!(out.ends_with("\n:4\n"), "{out}");
     }
 
@@ -141,10 +124,7 @@ mod tests {
     fn offers_flags_and_their_values() {
         assert!(candidates("kubectl_complete-selfhost status --fail").starts_with("--fail-on\t"));
         let out = candidates("kubectl_complete-selfhost status --fail-on ");
-        assert!(
-            out.contains("error\t") && out.contains("warning\t") && out.contains("never\t"),
-            "{out}"
-        );
+        assert!(out.contains("error\t") && out.contains("warning\t") && out.contains("never\t"), "{out}");
     }
 
     #[test]

@@ -91,7 +91,11 @@ fn write_changes(terminal: &mut Terminal, inventory: &Inventory, plan: &Plan) ->
             continue;
         }
         let theme = terminal.out.theme;
-        writeln!(terminal.out, "{}", theme.strong(format!("{component}, from what runs now to its DaemonSet:")))?;
+        writeln!(
+            terminal.out,
+            "{}",
+            theme.strong(format!("{component}, from what runs now to its DaemonSet:"))
+        )?;
         for line in lines {
             let shown = match line.as_bytes().first() {
                 Some(b'+') => theme.good(line).to_string(),
@@ -132,12 +136,19 @@ fn compare(lines: &mut Vec<String>, path: &str, now: &Value, then: &Value) {
         }
         (Value::Array(a), Value::Array(b)) if a.iter().chain(b).all(Value::is_string) => {
             let show = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            lines.extend(a.iter().filter(|value| !b.contains(value)).map(|v| format!("- {path}: {}", show(v))));
-            lines.extend(b.iter().filter(|value| !a.contains(value)).map(|v| format!("+ {path}: {}", show(v))));
+            lines.extend(
+                a.iter().filter(|value| !b.contains(value)).map(|v| format!("- {path}: {}", show(v))),
+            );
+            lines.extend(
+                b.iter().filter(|value| !a.contains(value)).map(|v| format!("+ {path}: {}", show(v))),
+            );
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                let name = a.get("name").and_then(Value::as_str).map_or_else(|| index.to_string(), ToOwned::to_owned);
+                let name = a
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .map_or_else(|| index.to_string(), ToOwned::to_owned);
                 compare(lines, &format!("{path}[{name}]"), a, b);
             }
         }
@@ -180,7 +191,8 @@ mod tests {
 
     #[test]
     fn changes_are_told_in_the_words_of_the_manifest() {
-        let now = json!({"a": 1, "containers": [{"name": "c", "command": ["x", "--old", "--same"], "ports": [1]}]});
+        let now =
+            json!({"a": 1, "containers": [{"name": "c", "command": ["x", "--old", "--same"], "ports": [1]}]});
         let then = json!({"b": 2, "containers": [{"name": "c", "command": ["x", "--same", "--new"]}]});
         let mut lines = Vec::new();
         compare(&mut lines, "", &now, &then);

@@ -72,7 +72,11 @@ impl<'a> Operator<'a> {
         })?;
         if self.args.dry_run == DryRun::Client {
             dry_run::write(terminal, self.args.output, &inventory, &plan)?;
-            writeln!(terminal.err, "Nothing was changed. Next: kubectl selfhost {} --dry-run=server", plan.goal)?;
+            writeln!(
+                terminal.err,
+                "Nothing was changed. Next: kubectl selfhost {} --dry-run=server",
+                plan.goal
+            )?;
             return Ok(Exit::Success);
         }
         if plan.is_empty() && inventory.operation.is_none() {
@@ -84,7 +88,8 @@ impl<'a> Operator<'a> {
         let progress = Progress::to_stderr();
         progress.begin("pre-flight checks");
         let preflight =
-            preflight::check(self.connection.client(), &inventory, &plan, |what| progress.waiting(what)).await;
+            preflight::check(self.connection.client(), &inventory, &plan, |what| progress.waiting(what))
+                .await;
         progress.end();
         if preflight.refuses() {
             return self.refuse(terminal, &preflight.findings);
@@ -107,7 +112,8 @@ impl<'a> Operator<'a> {
     }
 
     fn nothing_to_do(&self, terminal: &mut Terminal, plan: &Plan) -> Result<Exit, Failure> {
-        let summary = Summary { goal: plan.goal.to_string(), changed: false, seconds: 0.0, availability: None };
+        let summary =
+            Summary { goal: plan.goal.to_string(), changed: false, seconds: 0.0, availability: None };
         self.write_summary(terminal, &summary, "Nothing to do: everything is as planned.")?;
         Ok(Exit::Success)
     }
@@ -305,9 +311,10 @@ fn pinned(inventory: &Inventory, image: &str) -> Option<String> {
     let images = inventory.control_plane.values().filter_map(|node| node.status.as_ref()?.images.as_ref());
     images.flatten().find_map(|held| {
         let names = held.names.as_ref()?;
-        names.iter().any(|name| name == image).then(|| {
-            names.iter().find(|name| name.starts_with(&format!("{repository}@"))).cloned()
-        })?
+        names
+            .iter()
+            .any(|name| name == image)
+            .then(|| names.iter().find(|name| name.starts_with(&format!("{repository}@"))).cloned())?
     })
 }
 
@@ -317,7 +324,9 @@ fn too_old(inventory: &Inventory) -> Option<Finding> {
         Finding::new(
             selfhost_core::finding::Code::PlanOnly,
             format!("API server {version}"),
-            format!("is older than v1.{OLDEST_EXECUTABLE_MINOR}: this release plans for it and changes nothing"),
+            format!(
+                "is older than v1.{OLDEST_EXECUTABLE_MINOR}: this release plans for it and changes nothing"
+            ),
         )
         .hint("see the plan with --dry-run=client")
     })
@@ -351,7 +360,9 @@ impl Explain for ApiError {
 impl Explain for LockError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Held { what, .. } => Some(format!("wait for it, or go on with it: kubectl selfhost {what}")),
+            Self::Held { what, .. } => {
+                Some(format!("wait for it, or go on with it: kubectl selfhost {what}"))
+            }
             Self::Api(error) => error.hint(),
         }
     }

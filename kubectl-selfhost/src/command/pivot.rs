@@ -13,6 +13,7 @@ use super::operate::{Operator, Planner};
 pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let operator = Operator::connect(global, &args.operation).await?;
     let node_image = args.operation.node_image.clone();
-    let planner: Planner<'_> = &move |inventory, pinned| plan::pivot::plan(inventory, pinned.unwrap_or(&node_image));
+    let planner: Planner<'_> =
+        &move |inventory, pinned| plan::pivot::plan(inventory, pinned.unwrap_or(&node_image));
     operator.run(planner, terminal).await
 }

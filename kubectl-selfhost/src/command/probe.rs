@@ -59,7 +59,9 @@ fn write_to(object: &str) -> Result<RequestSpec, Failure> {
     };
     Ok(RequestSpec::write(
         Method::PATCH,
-        format!("/api/v1/namespaces/{namespace}/configmaps/{prefix}-{{stream}}?fieldManager=selfhost-probe&force=true"),
+        format!(
+            "/api/v1/namespaces/{namespace}/configmaps/{prefix}-{{stream}}?fieldManager=selfhost-probe&force=true"
+        ),
         "application/apply-patch+yaml",
         format!(
             r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"{prefix}-{{stream}}"}},"data":{{"counter":"{{counter}}"}}}}"#

@@ -49,16 +49,8 @@ fn connected(connection: &Connection) -> Option<Address> {
     if connection.is_proxied() || server.scheme_str() != Some("https") {
         return None;
     }
-    let host = server
-        .host()?
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_owned();
-    Some(Address {
-        node: None,
-        host,
-        port: server.port_u16().unwrap_or(443),
-    })
+    let host = server.host()?.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Some(Address { node: None, host, port: server.port_u16().unwrap_or(443) })
 }
 
 fn write(out: &mut Stream, format: Format, report: &Report) -> io::Result<()> {
@@ -73,10 +65,7 @@ fn write(out: &mut Stream, format: Format, report: &Report) -> io::Result<()> {
 
 /// The exit code that a report leads to.
 fn exit(args: &Args, report: &Report) -> Exit {
-    if report
-        .worst()
-        .is_some_and(|worst| args.fail_on.is_reached_by(worst))
-    {
+    if report.worst().is_some_and(|worst| args.fail_on.is_reached_by(worst)) {
         Exit::Findings
     } else {
         Exit::Success

@@ -86,7 +86,8 @@ async fn newest_release(url: &str, major: u32, minor: u32) -> Result<KubeVersion
         .body(Vec::new())
         .map_err(|error| trouble(&error))?;
     let answer = tokio::time::timeout(LOOK_UP, client.request_text(request)).await;
-    let text = answer.map_err(|_| trouble(&"no answer"))?.map_err(|error| trouble(&crate::error::chain(&error)))?;
+    let text =
+        answer.map_err(|_| trouble(&"no answer"))?.map_err(|error| trouble(&crate::error::chain(&error)))?;
     text.trim().parse().map_err(|error| trouble(&error))
 }
 
@@ -136,8 +137,12 @@ async fn targets(inventory: &Inventory, known: Vec<KubeVersion>, release_url: &s
 fn write_targets(terminal: &mut Terminal, format: Format, targets: &Targets) -> std::io::Result<()> {
     let theme = terminal.out.theme;
     match format {
-        Format::Json => return document::write(&mut terminal.out, DataFormat::Json, "UpgradeTargets", targets),
-        Format::Yaml => return document::write(&mut terminal.out, DataFormat::Yaml, "UpgradeTargets", targets),
+        Format::Json => {
+            return document::write(&mut terminal.out, DataFormat::Json, "UpgradeTargets", targets);
+        }
+        Format::Yaml => {
+            return document::write(&mut terminal.out, DataFormat::Yaml, "UpgradeTargets", targets);
+        }
         Format::Table | Format::Wide => {}
     }
     let newest = targets.targets.last();
@@ -146,8 +151,14 @@ fn write_targets(terminal: &mut Terminal, format: Format, targets: &Targets) -> 
         .components
         .iter()
         .map(|current| {
-            let version = current.version.as_ref().map_or_else(|| "<unknown>".to_owned(), ToString::to_string);
-            vec![current.component.name().into(), current.node.clone().into(), version.into(), shown.clone().into()]
+            let version =
+                current.version.as_ref().map_or_else(|| "<unknown>".to_owned(), ToString::to_string);
+            vec![
+                current.component.name().into(),
+                current.node.clone().into(),
+                version.into(),
+                shown.clone().into(),
+            ]
         })
         .collect();
     table::write(&mut terminal.out, &theme, &["COMPONENT", "NODE", "CURRENT", "TARGET"], &rows)?;

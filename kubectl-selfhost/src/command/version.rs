@@ -30,16 +30,9 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
     } else {
         let connection = Connection::open(&global.connection, PATIENCE_TO_LOOK).await?;
         let version = connection.client().apiserver_version().await;
-        Some(
-            version
-                .map_err(|error| connection.unreachable(&error))?
-                .git_version,
-        )
+        Some(version.map_err(|error| connection.unreachable(&error))?.git_version)
     };
-    let versions = Versions {
-        client_version: format!("v{}", env!("CARGO_PKG_VERSION")),
-        server_version,
-    };
+    let versions = Versions { client_version: format!("v{}", env!("CARGO_PKG_VERSION")), server_version };
     let out = &mut terminal.out;
     if let Some(format) = args.output {
         document::write(out, format, "Version", &versions)?;

@@ -19,15 +19,19 @@ use crate::template::sealed_hash;
 const MAKE: Duration = Duration::from_secs(120);
 
 /// Waits for the Pod that the DaemonSet makes on `node`, until it is ready and has stayed so.
-pub async fn await_ready(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+pub async fn await_ready(
+    context: &Context<'_>,
+    component: Component,
+    node: &str,
+) -> Result<(), ExecuteError> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     context.progress.waiting("the DaemonSet controller and the scheduler");
     let wanted = context.plan.hash(component);
     let pod = api::until::<_, ApiError, _, _>(format!("a Pod of {component} on {node}"), MAKE, || async {
         let here = of_daemonset(&pods, component, node).await?;
-        Ok(here.into_iter().find(|pod| {
-            pod.metadata.deletion_timestamp.is_none() && sealed_hash(&pod.metadata) == wanted
-        }))
+        Ok(here
+            .into_iter()
+            .find(|pod| pod.metadata.deletion_timestamp.is_none() && sealed_hash(&pod.metadata) == wanted))
     })
     .await?;
     context.progress.waiting(&format!("pod {}", pod.name_any()));
@@ -35,7 +39,11 @@ pub async fn await_ready(context: &Context<'_>, component: Component, node: &str
     if component == Component::ApiServer {
         annotate(context, &pods, &pod, node).await?;
     }
-    context.progress.waiting(&format!("pod {} to stay ready for {} s", pod.name_any(), context.settle.as_secs()));
+    context.progress.waiting(&format!(
+        "pod {} to stay ready for {} s",
+        pod.name_any(),
+        context.settle.as_secs()
+    ));
     stay_ready(&pods, &pod, context.settle).await
 }
 
@@ -49,12 +57,7 @@ pub async fn of_daemonset(pods: &Api<Pod>, component: Component, node: &str) -> 
 
 /// kubeadm reads the address of each API server from this annotation when a node joins. It differs by node, so that
 /// it cannot stand in the template.
-async fn annotate(
-    context: &Context<'_>,
-    pods: &Api<Pod>,
-    pod: &Pod,
-    node: &str,
-) -> Result<(), ExecuteError> {
+async fn annotate(context: &Context<'_>, pods: &Api<Pod>, pod: &Pod, node: &str) -> Result<(), ExecuteError> {
     let Some(planned) = context.plan.nodes.get(node) else { return Ok(()) };
     let endpoint = planned.endpoint(context.plan.port(Component::ApiServer));
     let annotation = json!({"metadata": {"annotations": {labels::ADVERTISE_ADDRESS: endpoint}}});

@@ -98,7 +98,7 @@ pub async fn remove(context: &Context<'_>, component: Component, node: &str) -> 
 mod tests {
     use super::*;
 
-    fn pod(status: serde_json::Value) -> Pod {
+    fn pod(status: &serde_json::Value) -> Pod {
         serde_json::from_value(serde_json::json!({"metadata": {"name": "b"}, "status": status})).unwrap()
     }
 
@@ -132,7 +132,7 @@ mod tests {
             ),
         ];
         for (status, expected) in cases {
-            let text = failure(&pod(status.clone())).map(|error| error.to_string());
+            let text = failure(&pod(&status)).map(|error| error.to_string());
             match expected {
                 None => assert_eq!(text, None, "{status}"),
                 Some(part) => assert!(text.as_ref().is_some_and(|t| t.contains(part)), "{status}: {text:?}"),

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{PatchOperation, ReplaceOperation, TestOperation};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
@@ -10,7 +12,7 @@ use kube::{Api, ResourceExt};
 use selfhost_core::component::Component;
 use selfhost_core::labels;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::await_ready::of_daemonset;
 use super::{Context, ExecuteError};
@@ -55,14 +57,22 @@ pub async fn apply(context: &Context<'_>, component: Component) -> Result<(), Ex
     if hash_of(&now) == hash_of(&wanted) && now.spec.update_strategy == wanted.spec.update_strategy {
         return Ok(());
     }
-    let operations: Vec<Value> = vec![
+    let at = |tokens: [&str; 2]| PointerBuf::from_tokens(tokens);
+    let patch = json_patch::Patch(vec![
         // Nobody else's edit, made since it was read, is lost.
-        json!({"op": "test", "path": "/metadata/resourceVersion", "value": now.resource_version()}),
-        json!({"op": "replace", "path": "/spec/template", "value": wanted.spec.template}),
-        json!({"op": "replace", "path": "/spec/updateStrategy", "value": wanted.spec.update_strategy}),
-    ];
-    let patch: json_patch::Patch =
-        serde_json::from_value(Value::Array(operations)).expect("these are JSON patch operations");
+        PatchOperation::Test(TestOperation {
+            path: at(["metadata", "generation"]),
+            value: json!(now.metadata.generation),
+        }),
+        PatchOperation::Replace(ReplaceOperation {
+            path: at(["spec", "template"]),
+            value: json!(wanted.spec.template),
+        }),
+        PatchOperation::Replace(ReplaceOperation {
+            path: at(["spec", "updateStrategy"]),
+            value: json!(wanted.spec.update_strategy),
+        }),
+    ]);
     Ok(api::json_patch(&daemonsets, name, patch).await?)
 }
 

@@ -47,18 +47,12 @@ pub struct Address {
 pub async fn observe(inventory: &Inventory, client: &Client, connected: Option<Address>) -> Vec<Certificate> {
     let mut addresses = api_servers(inventory);
     // Often it is one of them.
-    let known = |it: &Address| {
-        addresses
-            .iter()
-            .any(|known| (&known.host, known.port) == (&it.host, it.port))
-    };
+    let known = |it: &Address| addresses.iter().any(|known| (&known.host, known.port) == (&it.host, it.port));
     if let Some(connected) = connected.filter(|it| !known(it)) {
         addresses.push(connected);
     }
-    let (stored, served) = tokio::join!(
-        in_secrets(inventory, client),
-        join_all(addresses.iter().map(served))
-    );
+    let (stored, served) =
+        tokio::join!(in_secrets(inventory, client), join_all(addresses.iter().map(served)));
     let mut all: Vec<Certificate> = stored.into_iter().chain(served.into_iter().flatten()).collect();
     all.sort_by(order);
     all
@@ -66,22 +60,15 @@ pub async fn observe(inventory: &Inventory, client: &Client, connected: Option<A
 
 /// Each node's own API server.
 fn api_servers(inventory: &Inventory) -> Vec<Address> {
-    let of_instances = inventory
-        .instances
-        .iter()
-        .filter(|instance| instance.component == Component::ApiServer);
+    let of_instances =
+        inventory.instances.iter().filter(|instance| instance.component == Component::ApiServer);
     let mut addresses: Vec<Address> = of_instances
         .filter_map(|instance| {
             let command = recognize::command(&instance.pod, instance.component.name());
             let port = flags::value(&command, "secure-port").and_then(|port| port.parse().ok());
             // With hostNetwork the Pod's address is the node's, and it is there also where nodes cannot be read.
             let host = instance.pod.status.as_ref()?.host_ip.clone();
-            let of_node = || {
-                inventory
-                    .control_plane
-                    .get(&instance.node)
-                    .and_then(recognize::node_address)
-            };
+            let of_node = || inventory.control_plane.get(&instance.node).and_then(recognize::node_address);
             Some(Address {
                 node: Some(instance.node.clone()),
                 host: host.or_else(|| of_node().map(ToOwned::to_owned))?,
@@ -133,9 +120,7 @@ fn order(a: &Certificate, b: &Certificate) -> std::cmp::Ordering {
 /// The earliest end among all certificates in a Secret: as PEM, or inside of a kubeconfig.
 pub fn earliest(secret: &Secret) -> Option<Timestamp> {
     let values = secret.data.iter().flatten().map(|(_, value)| value.0.as_slice());
-    values
-        .flat_map(|value| ends_of_pem(value).into_iter().chain(ends_of_kubeconfig(value)))
-        .min()
+    values.flat_map(|value| ends_of_pem(value).into_iter().chain(ends_of_kubeconfig(value))).min()
 }
 
 fn ends_of_pem(text: &[u8]) -> Vec<Timestamp> {
@@ -148,16 +133,12 @@ fn ends_of_pem(text: &[u8]) -> Vec<Timestamp> {
 
 /// kubeadm's Secrets mode keeps whole kubeconfigs, with their client certificates inside, in Secrets.
 fn ends_of_kubeconfig(text: &[u8]) -> Vec<Timestamp> {
-    let Some(kubeconfig) = std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| kube::config::Kubeconfig::from_yaml(text).ok())
+    let Some(kubeconfig) =
+        std::str::from_utf8(text).ok().and_then(|text| kube::config::Kubeconfig::from_yaml(text).ok())
     else {
         return Vec::new();
     };
-    let users = kubeconfig
-        .auth_infos
-        .into_iter()
-        .filter_map(|user| user.auth_info?.client_certificate_data);
+    let users = kubeconfig.auth_infos.into_iter().filter_map(|user| user.auth_info?.client_certificate_data);
     users
         .filter_map(|data| serde_json::from_value::<k8s_openapi::ByteString>(data.into()).ok())
         .flat_map(|pem| ends_of_pem(&pem.0))
@@ -172,15 +153,8 @@ pub fn not_after(der: &[u8]) -> Option<Timestamp> {
 
 /// The certificate that the server at `address` shows; `None` where it shows none soon.
 pub async fn served(address: &Address) -> Option<Certificate> {
-    let not_after = tokio::time::timeout(PATIENCE, greet(address))
-        .await
-        .ok()
-        .flatten()?;
-    let host = if address.host.contains(':') {
-        format!("[{}]", address.host)
-    } else {
-        address.host.clone()
-    };
+    let not_after = tokio::time::timeout(PATIENCE, greet(address)).await.ok().flatten()?;
+    let host = if address.host.contains(':') { format!("[{}]", address.host) } else { address.host.clone() };
     Some(Certificate {
         component: Component::ApiServer,
         node: address.node.clone(),
@@ -190,17 +164,12 @@ pub async fn served(address: &Address) -> Option<Certificate> {
 }
 
 async fn greet(address: &Address) -> Option<Timestamp> {
-    let tcp = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .ok()?;
+    let tcp = TcpStream::connect((address.host.as_str(), address.port)).await.ok()?;
     let name = match address.host.parse::<IpAddr>() {
         Ok(ip) => ServerName::IpAddress(ip.into()),
         Err(_) => ServerName::try_from(address.host.clone()).ok()?,
     };
-    let tls = TlsConnector::from(Arc::new(onlooker()?))
-        .connect(name, tcp)
-        .await
-        .ok()?;
+    let tls = TlsConnector::from(Arc::new(onlooker()?)).connect(name, tcp).await.ok()?;
     let (_, connection) = tls.get_ref();
     // The first one is the server's own.
     not_after(connection.peer_certificates()?.first()?)
@@ -210,15 +179,8 @@ async fn greet(address: &Address) -> Option<Timestamp> {
 fn onlooker() -> Option<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Arc::new(Onlooker(provider.signature_verification_algorithms));
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .ok()?;
-    Some(
-        config
-            .dangerous()
-            .with_custom_certificate_verifier(verifier)
-            .with_no_client_auth(),
-    )
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
+    Some(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
 }
 
 #[derive(Debug)]

@@ -100,25 +100,13 @@ pub fn secret_names(pod: &Pod, component: &str) -> BTreeSet<String> {
 /// The files that the component's flags name.
 fn paths(pod: &Pod, component: &str) -> Vec<String> {
     let command = recognize::command(pod, component);
-    FLAGS
-        .iter()
-        .filter_map(|flag| flags::value(&command, flag))
-        .map(ToOwned::to_owned)
-        .collect()
+    FLAGS.iter().filter_map(|flag| flags::value(&command, flag)).map(ToOwned::to_owned).collect()
 }
 
 fn secrets_of(volume: &Volume) -> Vec<String> {
-    let plain = volume
-        .secret
-        .iter()
-        .filter_map(|secret| secret.secret_name.clone());
-    let projected = volume
-        .projected
-        .iter()
-        .flat_map(|projected| projected.sources.iter().flatten());
-    plain
-        .chain(projected.filter_map(|source| Some(source.secret.as_ref()?.name.clone())))
-        .collect()
+    let plain = volume.secret.iter().filter_map(|secret| secret.secret_name.clone());
+    let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+    plain.chain(projected.filter_map(|source| Some(source.secret.as_ref()?.name.clone()))).collect()
 }
 
 /// The volume that has the file at `path`.
@@ -130,17 +118,13 @@ fn volume_of<'a>(pod: &'a Pod, component: &str, path: &str) -> Option<&'a Volume
     let container = recognize::main_container(pod, component)?;
     let mounts = container.volume_mounts.iter().flatten();
     // Mounts may lie inside each other: the innermost one has the file.
-    let mount = mounts
-        .filter(|mount| covers(&mount.mount_path))
-        .max_by_key(|mount| mount.mount_path.len())?;
+    let mount =
+        mounts.filter(|mount| covers(&mount.mount_path)).max_by_key(|mount| mount.mount_path.len())?;
     volumes(pod).iter().find(|volume| volume.name == mount.name)
 }
 
 fn volumes(pod: &Pod) -> &[Volume] {
-    pod.spec
-        .as_ref()
-        .and_then(|spec| spec.volumes.as_deref())
-        .unwrap_or_default()
+    pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -174,38 +158,14 @@ mod tests {
         let etcd = "--etcd-certfile=/etc/kubernetes/pki/etcd/client.crt";
         for (command, mounts, expected) in [
             (vec![cert], json!([pki]), Source::HostPath),
-            (
-                vec![cert, etcd],
-                json!([pki, mount("etcd", "/etc/kubernetes/pki/etcd/")]),
-                Source::Mixed,
-            ),
-            (
-                vec![etcd],
-                json!([pki, mount("etcd", "/etc/kubernetes/pki/etcd")]),
-                Source::Secret,
-            ),
-            (
-                vec![cert],
-                json!([mount("all", "/etc/kubernetes/pki")]),
-                Source::Secret,
-            ),
-            (
-                vec![cert],
-                json!([mount("tmp", "/etc/kubernetes/pki")]),
-                Source::Unknown,
-            ),
+            (vec![cert, etcd], json!([pki, mount("etcd", "/etc/kubernetes/pki/etcd/")]), Source::Mixed),
+            (vec![etcd], json!([pki, mount("etcd", "/etc/kubernetes/pki/etcd")]), Source::Secret),
+            (vec![cert], json!([mount("all", "/etc/kubernetes/pki")]), Source::Secret),
+            (vec![cert], json!([mount("tmp", "/etc/kubernetes/pki")]), Source::Unknown),
             // `/etc/kubernetes/pk` is not a directory above.
-            (
-                vec![cert],
-                json!([mount("pki", "/etc/kubernetes/pk")]),
-                Source::Unknown,
-            ),
+            (vec![cert], json!([mount("pki", "/etc/kubernetes/pk")]), Source::Unknown),
             (vec!["--v=2"], json!([pki]), Source::Unknown),
-            (
-                vec![cert, "--client-ca-file=/elsewhere/ca.crt"],
-                json!([pki]),
-                Source::Unknown,
-            ),
+            (vec![cert, "--client-ca-file=/elsewhere/ca.crt"], json!([pki]), Source::Unknown),
         ] {
             let pod = pod(&command, &volumes, &mounts);
             assert_eq!(source(&pod, "kube-apiserver"), expected, "{command:?}");
@@ -221,11 +181,7 @@ mod tests {
                 {"name": "one", "secret": {"secretName": "apiserver"}},
                 {"name": "token", "secret": {"secretName": "default-token"}}
             ]),
-            &json!([
-                mount("all", "/a"),
-                mount("one", "/b"),
-                mount("token", "/var/run/secrets")
-            ]),
+            &json!([mount("all", "/a"), mount("one", "/b"), mount("token", "/var/run/secrets")]),
         );
         let names: Vec<String> = secret_names(&pod, "kube-apiserver").into_iter().collect();
         assert_eq!(names, ["apiserver", "ca"]);

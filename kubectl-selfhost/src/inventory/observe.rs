@@ -74,16 +74,7 @@ async fn ask(client: &Client) -> Answers {
         services.get("kubernetes"),
     );
     let version = version.map(|info| info.git_version);
-    Answers {
-        version,
-        nodes,
-        pods,
-        daemonsets,
-        lease,
-        operation,
-        kubeadm,
-        service,
-    }
+    Answers { version, nodes, pods, daemonsets, lease, operation, kubeadm, service }
 }
 
 /// One list call. An object that does not parse spoils itself alone.
@@ -125,11 +116,7 @@ pub fn assemble(answers: Answers, now: Timestamp) -> Inventory {
     }
     let nodes = objects(taken(answers.nodes, Part::Nodes, reader), "node", reader);
     let pods = objects(taken(answers.pods, Part::Pods, reader), "pod", reader);
-    let daemonsets = objects(
-        taken(answers.daemonsets, Part::DaemonSets, reader),
-        "daemonset",
-        reader,
-    );
+    let daemonsets = objects(taken(answers.daemonsets, Part::DaemonSets, reader), "daemonset", reader);
     let lease = taken(answers.lease, Part::Lease, reader);
     let journal = taken(answers.operation, Part::Operation, reader);
     let kubeadm = taken(answers.kubeadm, Part::Kubeadm, reader);
@@ -157,12 +144,7 @@ fn sort_pods(pods: Vec<Pod>, inventory: &mut Inventory) {
         let node = recognize::node_name(&pod).map(ToOwned::to_owned);
         match (role, node) {
             (Role::Instance(component, hosting), Some(node)) => {
-                inventory.instances.push(Instance {
-                    component,
-                    node,
-                    hosting,
-                    pod,
-                });
+                inventory.instances.push(Instance { component, node, hosting, pod });
             }
             (Role::Bridge, _) => inventory.bridges.push(pod),
             (Role::Standby, Some(node)) => drop(inventory.standbys.insert(node, pod)),
@@ -183,34 +165,22 @@ fn sort_pods(pods: Vec<Pod>, inventory: &mut Inventory) {
 }
 
 fn sort_nodes(nodes: Vec<Node>, inventory: &mut Inventory) {
-    let running: BTreeSet<String> = inventory
-        .instances
-        .iter()
-        .map(|instance| instance.node.clone())
-        .collect();
+    let running: BTreeSet<String> =
+        inventory.instances.iter().map(|instance| instance.node.clone()).collect();
     for node in nodes {
         let name = node.name_any();
         let kubelet = node.status.as_ref().and_then(|status| status.node_info.as_ref());
-        inventory.kubelets.insert(
-            name.clone(),
-            kubelet.and_then(|info| info.kubelet_version.parse().ok()),
-        );
+        inventory.kubelets.insert(name.clone(), kubelet.and_then(|info| info.kubelet_version.parse().ok()));
         if recognize::is_control_plane(&node) || running.contains(&name) {
             inventory.control_plane.insert(name, node);
         }
     }
     // What runs a component is a control-plane node, also where nodes cannot be read.
     for name in running {
-        inventory
-            .control_plane
-            .entry(name.clone())
-            .or_insert_with(|| Node {
-                metadata: ObjectMeta {
-                    name: Some(name),
-                    ..ObjectMeta::default()
-                },
-                ..Node::default()
-            });
+        inventory.control_plane.entry(name.clone()).or_insert_with(|| Node {
+            metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
+            ..Node::default()
+        });
     }
 }
 

@@ -12,13 +12,9 @@ use super::OpenOperation;
 /// What the two objects tell.
 pub fn read(lease: Option<&Lease>, journal: Option<&ConfigMap>, now: Timestamp) -> Option<OpenOperation> {
     let spec = lease.and_then(|lease| lease.spec.as_ref());
-    let holder = spec
-        .and_then(|spec| spec.holder_identity.clone())
-        .unwrap_or_default();
+    let holder = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
     let renewed = spec.and_then(|spec| spec.renew_time.as_ref()).map(|time| time.0);
-    let seconds = spec
-        .and_then(|spec| spec.lease_duration_seconds)
-        .unwrap_or_default();
+    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
     let running = !holder.is_empty()
         && renewed.is_some_and(|renewed| now.duration_since(renewed).as_secs() <= i64::from(seconds));
     if journal.is_none() && !running {
@@ -27,11 +23,7 @@ pub fn read(lease: Option<&Lease>, journal: Option<&ConfigMap>, now: Timestamp) 
     let data = journal.and_then(|journal| journal.data.as_ref());
     let value = |key: &str| data.and_then(|data| data.get(key)).cloned();
     Some(OpenOperation {
-        holder: if holder.is_empty() {
-            value("holder").unwrap_or_default()
-        } else {
-            holder
-        },
+        holder: if holder.is_empty() { value("holder").unwrap_or_default() } else { holder },
         what: value("what").unwrap_or_else(|| "unknown".to_owned()),
         command: value("command"),
         step: value("step"),
@@ -77,16 +69,10 @@ mod tests {
                 Some(&journal),
                 Some((false, "upgrade v1.37.2", Some("swap kube-apiserver on cp-1"))),
             ),
-            (
-                None,
-                Some(&journal),
-                Some((false, "upgrade v1.37.2", Some("swap kube-apiserver on cp-1"))),
-            ),
+            (None, Some(&journal), Some((false, "upgrade v1.37.2", Some("swap kube-apiserver on cp-1")))),
         ] {
             let open = read(lease, journal, now);
-            let seen = open
-                .as_ref()
-                .map(|open| (open.running, open.what.as_str(), open.step.as_deref()));
+            let seen = open.as_ref().map(|open| (open.running, open.what.as_str(), open.step.as_deref()));
             assert_eq!(seen, expected);
             assert!(open.is_none_or(|open| open.holder == "ann@desk"));
         }

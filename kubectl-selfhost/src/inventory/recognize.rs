@@ -46,9 +46,7 @@ pub fn role(pod: &Pod) -> Role {
             .find(|component| {
                 labelled == Some(component.name()) || container(pod, component.name()).is_some()
             })
-            .map_or(Role::Other, |component| {
-                Role::Instance(component, Hosting::StaticPod)
-            });
+            .map_or(Role::Other, |component| Role::Instance(component, Hosting::StaticPod));
     }
     let Some(owner) = controller(pod) else {
         return Role::Other;
@@ -56,9 +54,7 @@ pub fn role(pod: &Pod) -> Role {
     Component::ALL
         .into_iter()
         .find(|component| is_self_hosted(pod, owner, *component))
-        .map_or(Role::Other, |component| {
-            Role::Instance(component, Hosting::SelfHosted)
-        })
+        .map_or(Role::Other, |component| Role::Instance(component, Hosting::SelfHosted))
 }
 
 /// Whether `owner` makes `pod` a self-hosted `component`: the DaemonSet of ours and of kubeadm 1.5 to 1.18, or another
@@ -80,9 +76,7 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
         return Some(node);
     }
     let terms = spec.affinity.as_ref()?.node_affinity.as_ref()?;
-    let terms = terms
-        .required_during_scheduling_ignored_during_execution
-        .as_ref()?;
+    let terms = terms.required_during_scheduling_ignored_during_execution.as_ref()?;
     terms
         .node_selector_terms
         .iter()
@@ -93,11 +87,7 @@ pub fn node_name(pod: &Pod) -> Option<&str> {
 
 /// The container of this name.
 pub fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    pod.spec
-        .as_ref()?
-        .containers
-        .iter()
-        .find(|container| container.name == name)
+    pod.spec.as_ref()?.containers.iter().find(|container| container.name == name)
 }
 
 /// The container that runs the component: the one of its name, or the only one.
@@ -113,12 +103,7 @@ pub fn main_container<'a>(pod: &'a Pod, component: &str) -> Option<&'a Container
 /// The status of [`main_container`].
 pub fn main_status<'a>(pod: &'a Pod, component: &str) -> Option<&'a ContainerStatus> {
     let name = &main_container(pod, component)?.name;
-    pod.status
-        .as_ref()?
-        .container_statuses
-        .as_ref()?
-        .iter()
-        .find(|status| &status.name == name)
+    pod.status.as_ref()?.container_statuses.as_ref()?.iter().find(|status| &status.name == name)
 }
 
 /// The image of the component's container, as the Pod asks for it.
@@ -138,13 +123,7 @@ pub fn running_version(pod: &Pod, component: &str) -> Option<KubeVersion> {
 /// Command and arguments of the component's container, as one list.
 pub fn command(pod: &Pod, component: &str) -> Vec<String> {
     main_container(pod, component).map_or_else(Vec::new, |container| {
-        container
-            .command
-            .iter()
-            .flatten()
-            .chain(container.args.iter().flatten())
-            .cloned()
-            .collect()
+        container.command.iter().flatten().chain(container.args.iter().flatten()).cloned().collect()
     })
 }
 
@@ -156,38 +135,25 @@ pub fn is_ready(pod: &Pod) -> bool {
 /// The status of a Pod's condition.
 pub fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a str> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == kind)
-        .map(|condition| condition.status.as_str())
+    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
 }
 
 /// Whether a node's condition `Ready` is true.
 pub fn is_node_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Whether a node carries a control-plane role label.
 pub fn is_control_plane(node: &Node) -> bool {
     let labels = node.metadata.labels.as_ref();
-    labels.is_some_and(|labels| {
-        labels::CONTROL_PLANE_ROLES
-            .iter()
-            .any(|role| labels.contains_key(*role))
-    })
+    labels.is_some_and(|labels| labels::CONTROL_PLANE_ROLES.iter().any(|role| labels.contains_key(*role)))
 }
 
 /// A node's own address inside the cluster.
 pub fn node_address(node: &Node) -> Option<&str> {
     let addresses: &[NodeAddress] = node.status.as_ref()?.addresses.as_deref()?;
-    addresses
-        .iter()
-        .find(|address| address.type_ == "InternalIP")
-        .map(|address| address.address.as_str())
+    addresses.iter().find(|address| address.type_ == "InternalIP").map(|address| address.address.as_str())
 }
 
 /// A label's value.
@@ -201,11 +167,7 @@ pub fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
 }
 
 fn controller(pod: &Pod) -> Option<&OwnerReference> {
-    pod.metadata
-        .owner_references
-        .as_ref()?
-        .iter()
-        .find(|owner| owner.controller == Some(true))
+    pod.metadata.owner_references.as_ref()?.iter().find(|owner| owner.controller == Some(true))
 }
 
 /// A Pod that ended and is still listed: its controller has made another one.
@@ -247,28 +209,14 @@ mod tests {
         use Hosting::{SelfHosted, StaticPod};
         // On the heap: Pods are large.
         for (pod, expected) in vec![
-            (
-                mirror(&json!({"component": "kube-apiserver"}), "main"),
-                Role::Instance(ApiServer, StaticPod),
-            ),
-            (
-                mirror(&json!({}), "kube-scheduler"),
-                Role::Instance(Scheduler, StaticPod),
-            ),
+            (mirror(&json!({"component": "kube-apiserver"}), "main"), Role::Instance(ApiServer, StaticPod)),
+            (mirror(&json!({}), "kube-scheduler"), Role::Instance(Scheduler, StaticPod)),
             (mirror(&json!({"component": "etcd"}), "etcd"), Role::Etcd),
             (mirror(&json!({}), "etcd"), Role::Etcd),
-            (
-                mirror(&json!({"component": "control-plane-standby"}), "kube-apiserver"),
-                Role::Standby,
-            ),
+            (mirror(&json!({"component": "control-plane-standby"}), "kube-apiserver"), Role::Standby),
             (mirror(&json!({}), "nginx"), Role::Other),
             (
-                owned_by(
-                    "DaemonSet",
-                    "self-hosted-kube-apiserver",
-                    &json!({}),
-                    "self-hosted-kube-apiserver",
-                ),
+                owned_by("DaemonSet", "self-hosted-kube-apiserver", &json!({}), "self-hosted-kube-apiserver"),
                 Role::Instance(ApiServer, SelfHosted),
             ),
             (
@@ -281,17 +229,9 @@ mod tests {
                 Role::Instance(ControllerManager, SelfHosted),
             ),
             // A name alone makes nobody a component.
+            (owned_by("ReplicaSet", "kube-scheduler", &json!({}), "kube-scheduler"), Role::Other),
             (
-                owned_by("ReplicaSet", "kube-scheduler", &json!({}), "kube-scheduler"),
-                Role::Other,
-            ),
-            (
-                owned_by(
-                    "DaemonSet",
-                    "kube-proxy",
-                    &json!({"k8s-app": "kube-proxy"}),
-                    "kube-proxy",
-                ),
+                owned_by("DaemonSet", "kube-proxy", &json!({"k8s-app": "kube-proxy"}), "kube-proxy"),
                 Role::Other,
             ),
             (
@@ -322,20 +262,12 @@ mod tests {
 
     #[test]
     fn a_pod_that_ended_runs_nothing() {
-        let mut pod = owned_by(
-            "DaemonSet",
-            "self-hosted-kube-scheduler",
-            &json!({}),
-            "kube-scheduler",
-        );
+        let mut pod = owned_by("DaemonSet", "self-hosted-kube-scheduler", &json!({}), "kube-scheduler");
         pod.status = serde_json::from_value(json!({"phase": "Failed"})).unwrap();
         assert_eq!(role(&pod), Role::Other);
         let mut pod = mirror(&json!({"component": "kube-scheduler"}), "kube-scheduler");
         pod.status = serde_json::from_value(json!({"phase": "Failed"})).unwrap();
-        assert_eq!(
-            role(&pod),
-            Role::Instance(Component::Scheduler, Hosting::StaticPod)
-        );
+        assert_eq!(role(&pod), Role::Instance(Component::Scheduler, Hosting::StaticPod));
     }
 
     #[test]
@@ -346,10 +278,7 @@ mod tests {
             ]}
         }}}}));
         assert_eq!(node_name(&pending), Some("cp-1"));
-        assert_eq!(
-            node_name(&pod(json!({"spec": {"containers": [], "nodeName": "cp-2"}}))),
-            Some("cp-2")
-        );
+        assert_eq!(node_name(&pod(json!({"spec": {"containers": [], "nodeName": "cp-2"}}))), Some("cp-2"));
         assert_eq!(node_name(&pod(json!({"spec": {"containers": []}}))), None);
     }
 
@@ -365,10 +294,7 @@ mod tests {
         };
         let running = json!({"running": {}});
         for (pod, expected) in [
-            (
-                with(running.clone(), "registry.k8s.io/kube-apiserver:v1.36.3"),
-                Some("v1.36.3"),
-            ),
+            (with(running.clone(), "registry.k8s.io/kube-apiserver:v1.36.3"), Some("v1.36.3")),
             (with(running.clone(), "sha256:00"), Some("v1.37.2")),
             (
                 with(
@@ -378,12 +304,7 @@ mod tests {
                 None,
             ),
         ] {
-            assert_eq!(
-                running_version(&pod, "kube-apiserver")
-                    .map(|v| v.to_string())
-                    .as_deref(),
-                expected
-            );
+            assert_eq!(running_version(&pod, "kube-apiserver").map(|v| v.to_string()).as_deref(), expected);
         }
     }
 }

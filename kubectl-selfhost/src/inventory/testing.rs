@@ -22,13 +22,8 @@ pub(crate) fn static_cluster(nodes: &[&str], version: &str) -> Inventory {
 /// A control plane of DaemonSets, as a pivot makes it, with a standby on each node.
 pub(crate) fn self_hosted_cluster(nodes: &[&str], version: &str) -> Inventory {
     let mut inventory = cluster(nodes, version, Hosting::SelfHosted);
-    inventory.daemonsets = Component::ALL
-        .map(|component| (component, daemonset(component)))
-        .into();
-    inventory.standbys = nodes
-        .iter()
-        .map(|node| ((*node).to_owned(), standby(node)))
-        .collect();
+    inventory.daemonsets = Component::ALL.map(|component| (component, daemonset(component))).into();
+    inventory.standbys = nodes.iter().map(|node| ((*node).to_owned(), standby(node))).collect();
     inventory
 }
 
@@ -36,20 +31,12 @@ fn cluster(nodes: &[&str], version: &str, hosting: Hosting) -> Inventory {
     let mut inventory = Inventory::empty(now());
     inventory.server_version = Some(version.parse().unwrap());
     for name in nodes {
-        inventory
-            .control_plane
-            .insert((*name).to_owned(), node(name, version));
-        inventory
-            .kubelets
-            .insert((*name).to_owned(), Some(version.parse().unwrap()));
+        inventory.control_plane.insert((*name).to_owned(), node(name, version));
+        inventory.kubelets.insert((*name).to_owned(), Some(version.parse().unwrap()));
         inventory.etcd.insert((*name).to_owned(), etcd(name));
     }
     for component in Component::ALL {
-        inventory.instances.extend(
-            nodes
-                .iter()
-                .map(|node| instance(component, node, hosting, version)),
-        );
+        inventory.instances.extend(nodes.iter().map(|node| instance(component, node, hosting, version)));
     }
     inventory
 }
@@ -72,11 +59,7 @@ pub(crate) fn node(name: &str, kubelet: &str) -> Node {
 
 /// A component's Pod that is ready.
 pub(crate) fn instance(component: Component, node: &str, hosting: Hosting, version: &str) -> Instance {
-    let mut pod = pod(
-        component.name(),
-        node,
-        &format!("registry.k8s.io/{component}:{version}"),
-    );
+    let mut pod = pod(component.name(), node, &format!("registry.k8s.io/{component}:{version}"));
     if hosting == Hosting::StaticPod {
         pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "5f0e"});
     } else {
@@ -87,12 +70,7 @@ pub(crate) fn instance(component: Component, node: &str, hosting: Hosting, versi
             "controller": true
         }]);
     }
-    Instance {
-        component,
-        node: node.to_owned(),
-        hosting,
-        pod: parse(pod),
-    }
+    Instance { component, node: node.to_owned(), hosting, pod: parse(pod) }
 }
 
 /// An etcd Pod that is ready.
@@ -102,11 +80,7 @@ pub(crate) fn etcd(node: &str) -> Pod {
 
 /// A standby's Pod.
 pub(crate) fn standby(node: &str) -> Pod {
-    parse(pod(
-        labels::STANDBY,
-        node,
-        "registry.k8s.io/kube-apiserver:v1.37.2",
-    ))
+    parse(pod(labels::STANDBY, node, "registry.k8s.io/kube-apiserver:v1.37.2"))
 }
 
 /// A bridge's Pod.
@@ -154,14 +128,7 @@ pub(crate) fn break_down(pod: &mut Pod, reason: &str) {
 
 /// Counts restarts, the last one at `last`.
 pub(crate) fn restarted(pod: &mut Pod, times: i32, last: &str) {
-    for container in pod
-        .status
-        .as_mut()
-        .unwrap()
-        .container_statuses
-        .iter_mut()
-        .flatten()
-    {
+    for container in pod.status.as_mut().unwrap().container_statuses.iter_mut().flatten() {
         container.restart_count = times;
         container.last_state = Some(parse(json!({"terminated": {"exitCode": 1, "finishedAt": last}})));
     }

@@ -68,9 +68,8 @@ pub(super) fn current_template(
         let subject = format!("daemonset kube-system/{}", component.daemonset_name());
         take(subject, template::normalize(component, &metadata, &pod, None));
     }
-    let is_static = |i: &&crate::inventory::Instance| {
-        i.component == component && i.hosting == Hosting::StaticPod
-    };
+    let is_static =
+        |i: &&crate::inventory::Instance| i.component == component && i.hosting == Hosting::StaticPod;
     for instance in inventory.instances.iter().filter(is_static) {
         let host_ip = instance.pod.status.as_ref().and_then(|status| status.host_ip.as_deref());
         let spec = instance.pod.spec.clone().unwrap_or_default();
@@ -105,9 +104,8 @@ pub(super) fn current_template(
 
 /// The differences between two Pod specs, each as `path: one value, other value`.
 fn difference(ours: &PodTemplateSpec, theirs: &PodTemplateSpec) -> Vec<String> {
-    let value = |template: &PodTemplateSpec| {
-        serde_json::to_value(&template.spec).expect("a Pod spec is always JSON")
-    };
+    let value =
+        |template: &PodTemplateSpec| serde_json::to_value(&template.spec).expect("a Pod spec is always JSON");
     let (ours, theirs) = (value(ours), value(theirs));
     json_patch::diff(&ours, &theirs)
         .iter()

@@ -120,7 +120,10 @@ pub fn skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
                     subject,
                     format!("runs {runs}, and {target} is more than one minor ahead"),
                 )
-                .hint(format!("one minor at a time: kubectl selfhost upgrade v{}.{}", next.major, next.minor)),
+                .hint(format!(
+                    "one minor at a time: kubectl selfhost upgrade v{}.{}",
+                    next.major, next.minor
+                )),
             );
         }
     }

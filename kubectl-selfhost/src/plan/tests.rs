@@ -28,7 +28,12 @@ pub(crate) fn kubeadm(n_nodes: usize, version: &str) -> Inventory {
         inventory.kubelets.insert(name.clone(), version.parse().ok());
         for component in Component::ALL {
             let pod = static_pod(component, &name, &address, version);
-            inventory.instances.push(Instance { component, node: name.clone(), hosting: Hosting::StaticPod, pod });
+            inventory.instances.push(Instance {
+                component,
+                node: name.clone(),
+                hosting: Hosting::StaticPod,
+                pod,
+            });
         }
     }
     inventory
@@ -105,11 +110,13 @@ fn self_hosted(n_nodes: usize, version: &str) -> Inventory {
 
 fn listing(plan: &Plan) -> String {
     verify::verify(plan).expect("the verifier accepts what the planner makes");
-    plan.steps.iter().map(|step| format!("{step}\n")).collect()
+    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    steps.join("\n")
 }
 
 fn codes(result: Result<Plan, Vec<Finding>>) -> Vec<&'static str> {
-    let mut codes: Vec<_> = result.err().unwrap_or_default().iter().map(|finding| finding.code.as_str()).collect();
+    let mut codes: Vec<_> =
+        result.err().unwrap_or_default().iter().map(|finding| finding.code.as_str()).collect();
     codes.sort_unstable();
     codes.dedup();
     codes
@@ -308,7 +315,10 @@ pub(crate) fn kubeadms_record_changes_in_one_line() {
     assert_eq!(upgrade::recorded_version(before), Some(v("v1.36.3")));
     let after = upgrade::record_version(before, &v("v1.37.2"));
     assert_eq!(after, "a: 1\nkubernetesVersion: v1.37.2\nnetworking:\n  x: y\n");
-    assert_eq!(upgrade::record_version("kubernetesVersion: v1.36.3", &v("v1.37.2")), "kubernetesVersion: v1.37.2");
+    assert_eq!(
+        upgrade::record_version("kubernetesVersion: v1.36.3", &v("v1.37.2")),
+        "kubernetesVersion: v1.37.2"
+    );
 }
 
 #[test]

@@ -127,13 +127,13 @@ pub fn versions_on_nodes(inventory: &Inventory) -> Vec<KubeVersion> {
     versions
 }
 
-/// The `kubernetesVersion` of kubeadm's ClusterConfiguration.
+/// The `kubernetesVersion` of kubeadm's `ClusterConfiguration`.
 pub fn recorded_version(configuration: &str) -> Option<KubeVersion> {
     let line = configuration.lines().find_map(|line| line.strip_prefix("kubernetesVersion:"))?;
     line.trim().trim_matches('"').parse().ok()
 }
 
-/// kubeadm's ClusterConfiguration with another `kubernetesVersion`; every other byte stays.
+/// kubeadm's `ClusterConfiguration` with another `kubernetesVersion`; every other byte stays.
 pub fn record_version(configuration: &str, target: &KubeVersion) -> String {
     configuration
         .split_inclusive('\n')

@@ -88,7 +88,10 @@ fn classify(subject: String, error: &ApiError) -> Finding {
 
 fn kind_of(code: u16, message: &str) -> (Code, &'static str) {
     if message.contains("violates PodSecurity") {
-        (Code::PodSecurity, "kubectl label namespace kube-system pod-security.kubernetes.io/enforce=privileged")
+        (
+            Code::PodSecurity,
+            "kubectl label namespace kube-system pod-security.kubernetes.io/enforce=privileged",
+        )
     } else if message.contains("exceeded quota") || message.contains("failed quota") {
         (Code::Quota, "raise the quota: kubectl -n kube-system get resourcequota")
     } else if message.contains("webhook") {
@@ -107,10 +110,22 @@ mod tests {
     #[test]
     fn refusals_are_told_apart() {
         for (code, message, expected) in [
-            (403, "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces", Code::PodSecurity),
-            (403, "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=9", Code::Quota),
+            (
+                403,
+                "pods \"x\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces",
+                Code::PodSecurity,
+            ),
+            (
+                403,
+                "pods \"x\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=9, limited: pods=9",
+                Code::Quota,
+            ),
             (403, "pods \"x\" is forbidden: failed quota: q: must specify cpu", Code::Quota),
-            (500, "Internal error occurred: failed calling webhook \"v.example.org\": connection refused", Code::WebhookBlocks),
+            (
+                500,
+                "Internal error occurred: failed calling webhook \"v.example.org\": connection refused",
+                Code::WebhookBlocks,
+            ),
             (400, "admission webhook \"v.example.org\" does not support dry run", Code::WebhookBlocks),
             (403, "pods is forbidden: User \"ann\" cannot create resource \"pods\"", Code::Forbidden),
             (422, "DaemonSet is invalid: spec.selector: field is immutable", Code::LayoutUnknown),

@@ -93,11 +93,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const PULL: Duration = Duration::from_secs(600);
 
 /// Asks the node and the images. An error is a finding that forbids to go on.
-pub async fn inspect(
-    client: &Client,
-    plan: &Plan,
-    node: &str,
-) -> Result<(NodeFacts, Vec<Finding>), Finding> {
+pub async fn inspect(client: &Client, plan: &Plan, node: &str) -> Result<(NodeFacts, Vec<Finding>), Finding> {
     let manifest_dir = manifest_dir(client, node).await?;
     let directory = std::path::Path::new(KEPT);
     let parent = directory.parent().map_or_else(String::new, |parent| parent.display().to_string());
@@ -225,11 +221,12 @@ struct KubeletConfig {
 /// The directory from which the kubelet runs static Pods.
 async fn manifest_dir(client: &Client, node: &str) -> Result<String, Finding> {
     let uri = format!("/api/v1/nodes/{node}/proxy/configz");
-    let answer: Result<ConfigZ, ApiError> = call(format!("read the kubelet's configuration on {node}"), || async {
-        let request = Request::get(&uri).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        client.request(request).await
-    })
-    .await;
+    let answer: Result<ConfigZ, ApiError> =
+        call(format!("read the kubelet's configuration on {node}"), || async {
+            let request = Request::get(&uri).body(Vec::new()).map_err(kube::Error::HttpError)?;
+            client.request(request).await
+        })
+        .await;
     match answer {
         Ok(configuration) => match configuration.kubeletconfig.static_pod_path {
             Some(path) if !path.is_empty() => Ok(path.trim_end_matches('/').to_owned()),

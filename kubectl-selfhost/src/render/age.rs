@@ -19,11 +19,7 @@ pub fn human(seconds: i64) -> String {
     let s = seconds.max(0);
     let (minutes, hours, days) = (s / 60, s / 3600, s / 86400);
     let with = |big: i64, unit: &str, small: i64, small_unit: &str| {
-        if small == 0 {
-            format!("{big}{unit}")
-        } else {
-            format!("{big}{unit}{small}{small_unit}")
-        }
+        if small == 0 { format!("{big}{unit}") } else { format!("{big}{unit}{small}{small_unit}") }
     };
     if s < 120 {
         format!("{s}s")

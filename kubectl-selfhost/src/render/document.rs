@@ -28,11 +28,7 @@ pub fn write(
     kind: &str,
     content: &impl Serialize,
 ) -> io::Result<()> {
-    let document = Document {
-        api_version: API_VERSION,
-        kind,
-        content,
-    };
+    let document = Document { api_version: API_VERSION, kind, content };
     match format {
         DataFormat::Json => {
             serde_json::to_writer_pretty(&mut *out, &document)?;
@@ -58,16 +54,7 @@ mod tests {
 
     fn written(format: DataFormat) -> String {
         let mut out = Vec::new();
-        write(
-            &mut out,
-            format,
-            "Kind",
-            &Content {
-                version: "1.10",
-                none: None,
-            },
-        )
-        .unwrap();
+        write(&mut out, format, "Kind", &Content { version: "1.10", none: None }).unwrap();
         String::from_utf8(out).unwrap()
     }
 

@@ -19,10 +19,7 @@ pub struct Cell {
 impl Cell {
     /// Text that says something of the state.
     pub fn new(text: impl Into<String>, tone: Tone) -> Self {
-        Self {
-            text: text.into(),
-            tone,
-        }
+        Self { text: text.into(), tone }
     }
 }
 
@@ -42,13 +39,9 @@ pub fn write(out: &mut dyn Write, theme: &Theme, headers: &[&str], rows: &[Vec<C
             }
         }
     }
-    let headers: Vec<Cell> = headers
-        .iter()
-        .map(|header| Cell::new(*header, Tone::Strong))
-        .collect();
+    let headers: Vec<Cell> = headers.iter().map(|header| Cell::new(*header, Tone::Strong)).collect();
     write_row(out, theme, &widths, &headers)?;
-    rows.iter()
-        .try_for_each(|row| write_row(out, theme, &widths, row))
+    rows.iter().try_for_each(|row| write_row(out, theme, &widths, row))
 }
 
 fn write_row(out: &mut dyn Write, theme: &Theme, widths: &[usize], row: &[Cell]) -> io::Result<()> {
@@ -76,11 +69,7 @@ mod tests {
 
     fn rows() -> Vec<Vec<Cell>> {
         vec![
-            vec![
-                "kube-apiserver".into(),
-                Cell::new("1/1", Tone::Good),
-                "41d".into(),
-            ],
+            vec!["kube-apiserver".into(), Cell::new("1/1", Tone::Good), "41d".into()],
             vec!["etcd".into(), "".into(), "3m".into()],
             vec!["x".into()],
         ]
@@ -101,25 +90,10 @@ mod tests {
     #[test]
     fn colours_do_not_move_columns() {
         let (mut plain, mut colored) = (Vec::new(), Vec::new());
-        write(
-            &mut plain,
-            &Theme::plain(),
-            &["COMPONENT", "READY", "AGE"],
-            &rows(),
-        )
-        .unwrap();
-        write(
-            &mut colored,
-            &Theme::colored(),
-            &["COMPONENT", "READY", "AGE"],
-            &rows(),
-        )
-        .unwrap();
+        write(&mut plain, &Theme::plain(), &["COMPONENT", "READY", "AGE"], &rows()).unwrap();
+        write(&mut colored, &Theme::colored(), &["COMPONENT", "READY", "AGE"], &rows()).unwrap();
         assert_ne!(plain, colored);
         let colored = String::from_utf8(colored).unwrap();
-        assert_eq!(
-            anstream::adapter::strip_str(&colored).to_string().as_bytes(),
-            plain
-        );
+        assert_eq!(anstream::adapter::strip_str(&colored).to_string().as_bytes(), plain);
     }
 }

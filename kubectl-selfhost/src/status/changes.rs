@@ -16,15 +16,8 @@ pub fn changes(before: &Report, after: &Report) -> Vec<String> {
     }
     let operation = |report: &Report| {
         report.operation.as_ref().map(|operation| {
-            let state = if operation.running {
-                "running"
-            } else {
-                "interrupted"
-            };
-            let step = operation
-                .step
-                .as_ref()
-                .map_or_else(String::new, |step| format!(" at \"{step}\""));
+            let state = if operation.running { "running" } else { "interrupted" };
+            let step = operation.step.as_ref().map_or_else(String::new, |step| format!(" at \"{step}\""));
             format!("{} {state}{step}", operation.what)
         })
     };
@@ -51,9 +44,7 @@ fn rows(before: &Report, after: &Report, lines: &mut Vec<String>) {
     let new = by_place(after);
     for (place, states) in &new {
         if old.get(place) != Some(states) {
-            let was = old
-                .get(place)
-                .map_or_else(|| "nothing".to_owned(), |states| states.join(" and "));
+            let was = old.get(place).map_or_else(|| "nothing".to_owned(), |states| states.join(" and "));
             lines.push(format!("{place}: {was} -> {}", states.join(" and ")));
         }
     }
@@ -79,15 +70,8 @@ fn state(row: &Row) -> String {
     let Some(run) = &row.run else {
         return row.hosting.to_string();
     };
-    let version = run
-        .version
-        .as_ref()
-        .map_or_else(|| "unknown version".to_owned(), ToString::to_string);
+    let version = run.version.as_ref().map_or_else(|| "unknown version".to_owned(), ToString::to_string);
     let ready = if run.ready { "ready" } else { "not ready" };
-    let restarts = if run.restarts == 0 {
-        String::new()
-    } else {
-        format!(", restarted {}", run.restarts)
-    };
+    let restarts = if run.restarts == 0 { String::new() } else { format!(", restarted {}", run.restarts) };
     format!("{} {version} {ready}{restarts}", row.hosting)
 }

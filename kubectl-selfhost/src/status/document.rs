@@ -17,10 +17,7 @@ use crate::inventory::credentials::Source;
 use crate::render::document;
 
 /// Where findings are explained, a section for each code.
-pub const FINDINGS_URL: &str = concat!(
-    env!("CARGO_PKG_REPOSITORY"),
-    "/blob/main/docs/reference/findings.md"
-);
+pub const FINDINGS_URL: &str = concat!(env!("CARGO_PKG_REPOSITORY"), "/blob/main/docs/reference/findings.md");
 
 /// The `kind` of the document.
 pub const KIND: &str = "ControlPlaneStatus";
@@ -174,11 +171,7 @@ impl Credentials {
             Source::Secret => Some("the Secrets cannot be read, or hold no certificate"),
             Source::Unknown => Some("where the component's credentials come from"),
         };
-        Self {
-            source: run.source,
-            expires_at: run.expires,
-            unknown,
-        }
+        Self { source: run.source, expires_at: run.expires, unknown }
     }
 }
 
@@ -215,10 +208,7 @@ mod tests {
     #[test]
     fn every_code_is_explained() {
         let docs = include_str!("../../../docs/reference/findings.md");
-        let sections: Vec<&str> = docs
-            .lines()
-            .filter_map(|line| line.strip_prefix("### "))
-            .collect();
+        let sections: Vec<&str> = docs.lines().filter_map(|line| line.strip_prefix("### ")).collect();
         let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(sections, codes);
         for (code, section) in codes.iter().zip(docs.split("\n### ").skip(1)) {
@@ -231,10 +221,7 @@ mod tests {
         let docs = include_str!("../../../docs/reference/findings.md");
         for (code, section) in Code::ALL.iter().zip(docs.split("\n### ").skip(1)) {
             let severity = code.severity().to_string();
-            assert!(
-                section.to_lowercase().contains(&format!("*{severity}")),
-                "{code} {severity}"
-            );
+            assert!(section.to_lowercase().contains(&format!("*{severity}")), "{code} {severity}");
         }
     }
 }

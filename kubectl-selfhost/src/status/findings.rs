@@ -34,10 +34,7 @@ pub fn all(inventory: &Inventory) -> Vec<Finding> {
         operation::open,
         operation::bridge_left,
     ];
-    questions
-        .iter()
-        .flat_map(|question| question(inventory))
-        .collect()
+    questions.iter().flat_map(|question| question(inventory)).collect()
 }
 
 /// `cp-1`, `cp-1 and cp-2`, `cp-1, cp-2 and 40 more`.

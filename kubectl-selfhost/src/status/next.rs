@@ -17,21 +17,14 @@ pub struct Next {
 
 /// The next command after a status of this kind.
 pub fn next(hosting: Hosting, operation: Option<&OpenOperation>, errors: bool) -> Option<Next> {
-    let next = |purpose, command: &str| {
-        Some(Next {
-            purpose,
-            command: format!("kubectl selfhost {command}"),
-        })
-    };
+    let next =
+        |purpose, command: &str| Some(Next { purpose, command: format!("kubectl selfhost {command}") });
     if let Some(operation) = operation {
         if operation.running {
             return next("To follow it", "status --watch");
         }
         if let Some(command) = operation.command.clone() {
-            return Some(Next {
-                purpose: "To finish what was begun",
-                command,
-            });
+            return Some(Next { purpose: "To finish what was begun", command });
         }
     }
     match hosting {
@@ -67,45 +60,16 @@ mod tests {
             next(hosting, operation, errors).map(|next| next.command)
         };
         for (hosting, operation, errors, expected) in [
-            (
-                Hosting::StaticPod,
-                None,
-                false,
-                Some("kubectl selfhost pivot --dry-run=client"),
-            ),
-            (
-                Hosting::Mixed,
-                None,
-                false,
-                Some("kubectl selfhost pivot --dry-run=client"),
-            ),
+            (Hosting::StaticPod, None, false, Some("kubectl selfhost pivot --dry-run=client")),
+            (Hosting::Mixed, None, false, Some("kubectl selfhost pivot --dry-run=client")),
             (Hosting::SelfHosted, None, false, Some("kubectl selfhost upgrade")),
-            (
-                Hosting::SelfHosted,
-                None,
-                true,
-                Some("kubectl selfhost status --watch"),
-            ),
-            (
-                Hosting::SelfHosted,
-                Some(&operation(true)),
-                true,
-                Some("kubectl selfhost status --watch"),
-            ),
-            (
-                Hosting::Mixed,
-                Some(&operation(false)),
-                true,
-                Some("kubectl selfhost upgrade v1.37.2"),
-            ),
+            (Hosting::SelfHosted, None, true, Some("kubectl selfhost status --watch")),
+            (Hosting::SelfHosted, Some(&operation(true)), true, Some("kubectl selfhost status --watch")),
+            (Hosting::Mixed, Some(&operation(false)), true, Some("kubectl selfhost upgrade v1.37.2")),
             (Hosting::External, None, false, None),
             (Hosting::Unknown, None, true, None),
         ] {
-            assert_eq!(
-                command(hosting, operation, errors).as_deref(),
-                expected,
-                "{hosting} {errors}"
-            );
+            assert_eq!(command(hosting, operation, errors).as_deref(), expected, "{hosting} {errors}");
         }
     }
 }

@@ -103,11 +103,7 @@ impl Report {
         findings.dedup();
         let hosting = hosting(inventory);
         let worst = findings.iter().map(|finding| finding.severity).max();
-        let next = next::next(
-            hosting,
-            inventory.operation.as_ref(),
-            worst == Some(Severity::Error),
-        );
+        let next = next::next(hosting, inventory.operation.as_ref(), worst == Some(Severity::Error));
         Self {
             taken_at: inventory.taken_at,
             server: server.into(),
@@ -130,11 +126,7 @@ impl Report {
 
 /// How the control plane as a whole is hosted.
 fn hosting(inventory: &Inventory) -> Hosting {
-    let kinds: BTreeSet<Hosting> = inventory
-        .instances
-        .iter()
-        .map(|instance| instance.hosting)
-        .collect();
+    let kinds: BTreeSet<Hosting> = inventory.instances.iter().map(|instance| instance.hosting).collect();
     match kinds.into_iter().collect::<Vec<_>>().as_slice() {
         [only] => *only,
         [] if inventory.unread.contains(&Part::Pods) => Hosting::Unknown,
@@ -178,24 +170,14 @@ fn rows(inventory: &Inventory) -> Vec<Row> {
     for component in Component::ALL {
         if absent != Hosting::Missing {
             // Which nodes it would be on is not known either.
-            rows.push(Row {
-                component: component.name(),
-                node: None,
-                hosting: absent,
-                run: None,
-            });
+            rows.push(Row { component: component.name(), node: None, hosting: absent, run: None });
             continue;
         }
         for node in inventory.control_plane.keys() {
             let mut here = inventory.instances_on(component, node).peekable();
             if here.peek().is_none() {
                 let node = Some(node.clone());
-                rows.push(Row {
-                    component: component.name(),
-                    node,
-                    hosting: absent,
-                    run: None,
-                });
+                rows.push(Row { component: component.name(), node, hosting: absent, run: None });
             }
             rows.extend(here.map(|instance| instance_row(inventory, instance)));
         }
@@ -207,26 +189,17 @@ fn rows(inventory: &Inventory) -> Vec<Row> {
         run: Some(run(pod, ETCD)),
     }));
     if inventory.etcd.is_empty() && absent != Hosting::External {
-        let hosting = if inventory.unread.contains(&Part::Pods) {
-            Hosting::Unknown
-        } else {
-            Hosting::External
-        };
-        rows.push(Row {
-            component: ETCD,
-            node: None,
-            hosting,
-            run: None,
-        });
+        let hosting =
+            if inventory.unread.contains(&Part::Pods) { Hosting::Unknown } else { Hosting::External };
+        rows.push(Row { component: ETCD, node: None, hosting, run: None });
     }
     rows
 }
 
 fn instance_row(inventory: &Inventory, instance: &Instance) -> Row {
     let daemonset = inventory.daemonsets.get(&instance.component);
-    let strategy = daemonset
-        .filter(|_| instance.hosting == Hosting::SelfHosted)
-        .map(findings::hosting::strategy);
+    let strategy =
+        daemonset.filter(|_| instance.hosting == Hosting::SelfHosted).map(findings::hosting::strategy);
     let seen = inventory.certificates.iter().filter(|certificate| {
         certificate.component == instance.component
             && match &certificate.place {
@@ -249,17 +222,12 @@ fn instance_row(inventory: &Inventory, instance: &Instance) -> Row {
 
 fn run(pod: &Pod, component: &str) -> Run {
     let status = pod.status.as_ref();
-    let containers = status
-        .and_then(|status| status.container_statuses.as_deref())
-        .unwrap_or_default();
+    let containers = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
     let n_wanted = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     Run {
         pod: pod.name_any(),
         ready: recognize::is_ready(pod),
-        containers: (
-            containers.iter().filter(|container| container.ready).count(),
-            n_wanted,
-        ),
+        containers: (containers.iter().filter(|container| container.ready).count(), n_wanted),
         version: recognize::running_version(pod, component),
         image: recognize::image(pod, component).map(ToOwned::to_owned),
         restarts: containers.iter().map(|container| container.restart_count).sum(),

@@ -35,11 +35,7 @@ pub fn write(out: &mut dyn Write, theme: &Theme, columns: Columns, report: &Repo
         writeln!(out, "{}", operation_line(theme, operation, report.taken_at))?;
     }
     writeln!(out)?;
-    let rows: Vec<Vec<Cell>> = report
-        .rows
-        .iter()
-        .map(|row| cells(row, columns, report.taken_at))
-        .collect();
+    let rows: Vec<Vec<Cell>> = report.rows.iter().map(|row| cells(row, columns, report.taken_at)).collect();
     table::write(out, theme, headers(columns), &rows)?;
     writeln!(out)?;
     write_findings(out, theme, &report.findings)?;
@@ -51,21 +47,13 @@ pub fn write(out: &mut dyn Write, theme: &Theme, columns: Columns, report: &Repo
 
 fn summary(theme: &Theme, report: &Report) -> String {
     let versions: Vec<String> = report.versions.iter().map(ToString::to_string).collect();
-    let versions = if versions.is_empty() {
-        "version unknown".to_owned()
-    } else {
-        versions.join(" and ")
-    };
+    let versions = if versions.is_empty() { "version unknown".to_owned() } else { versions.join(" and ") };
     let nodes = match &report.nodes {
         None => (Tone::Warn, "nodes unknown".to_owned()),
         Some(nodes) if nodes.is_empty() => (Tone::Plain, "no nodes of its own".to_owned()),
         Some(nodes) => {
             let n_ready = nodes.iter().filter(|node| node.ready).count();
-            let tone = if n_ready == nodes.len() {
-                Tone::Good
-            } else {
-                Tone::Bad
-            };
+            let tone = if n_ready == nodes.len() { Tone::Good } else { Tone::Bad };
             let word = if nodes.len() == 1 { "node" } else { "nodes" };
             (tone, format!("{n_ready}/{} {word} ready", nodes.len()))
         }
@@ -80,32 +68,15 @@ fn summary(theme: &Theme, report: &Report) -> String {
 
 /// The step is in the finding, which has room for it.
 fn operation_line(theme: &Theme, operation: &OpenOperation, now: Timestamp) -> String {
-    let state = if operation.running {
-        theme.good("running")
-    } else {
-        theme.warn("interrupted")
-    };
-    let since = operation
-        .since
-        .map_or_else(String::new, |since| format!("   {}", age::age(Some(since), now)));
-    format!(
-        "{}       {}   {state}{since}",
-        theme.strong("Operation"),
-        operation.what
-    )
+    let state = if operation.running { theme.good("running") } else { theme.warn("interrupted") };
+    let since =
+        operation.since.map_or_else(String::new, |since| format!("   {}", age::age(Some(since), now)));
+    format!("{}       {}   {state}{since}", theme.strong("Operation"), operation.what)
 }
 
 fn headers(columns: Columns) -> &'static [&'static str] {
     match columns {
-        Columns::Narrow => &[
-            "COMPONENT",
-            "NODE",
-            "HOSTING",
-            "READY",
-            "VERSION",
-            "RESTARTS",
-            "AGE",
-        ],
+        Columns::Narrow => &["COMPONENT", "NODE", "HOSTING", "READY", "VERSION", "RESTARTS", "AGE"],
         Columns::Wide => &[
             "COMPONENT",
             "NODE",
@@ -129,29 +100,19 @@ fn cells(row: &Row, columns: Columns, now: Timestamp) -> Vec<Cell> {
         Hosting::External => "<none>".to_owned(),
         _ => "<unknown>".to_owned(),
     });
-    let mut cells: Vec<Cell> = vec![
-        row.component.into(),
-        node.into(),
-        Cell::new(row.hosting.to_string(), tone_of(row.hosting)),
-    ];
+    let mut cells: Vec<Cell> =
+        vec![row.component.into(), node.into(), Cell::new(row.hosting.to_string(), tone_of(row.hosting))];
     let Some(run) = &row.run else { return cells };
     let (ready, all) = run.containers;
     let tone = if run.ready { Tone::Good } else { Tone::Bad };
     cells.push(Cell::new(format!("{ready}/{all}"), tone));
     cells.push(
-        run.version
-            .as_ref()
-            .map_or_else(|| Cell::new("<unknown>", Tone::Warn), |v| v.to_string().into()),
+        run.version.as_ref().map_or_else(|| Cell::new("<unknown>", Tone::Warn), |v| v.to_string().into()),
     );
     cells.push(run.restarts.to_string().into());
     cells.push(age::age(run.created, now).into());
     if columns == Columns::Wide {
-        cells.push(
-            run.address
-                .clone()
-                .unwrap_or_else(|| "<unknown>".to_owned())
-                .into(),
-        );
+        cells.push(run.address.clone().unwrap_or_else(|| "<unknown>".to_owned()).into());
         cells.push(run.source.to_string().into());
         cells.push(expires(run, now));
         cells.push(run.strategy.clone().unwrap_or_else(|| "<none>".to_owned()).into());
@@ -184,15 +145,10 @@ fn write_findings(out: &mut dyn Write, theme: &Theme, findings: &[Finding]) -> i
     if findings.is_empty() {
         return writeln!(out, "{}", theme.good("No findings."));
     }
-    for (severity, title) in [
-        (Severity::Error, "Errors"),
-        (Severity::Warning, "Warnings"),
-        (Severity::Info, "Notes"),
-    ] {
-        let those: Vec<&Finding> = findings
-            .iter()
-            .filter(|finding| finding.severity == severity)
-            .collect();
+    for (severity, title) in
+        [(Severity::Error, "Errors"), (Severity::Warning, "Warnings"), (Severity::Info, "Notes")]
+    {
+        let those: Vec<&Finding> = findings.iter().filter(|finding| finding.severity == severity).collect();
         if those.is_empty() {
             continue;
         }

@@ -20,16 +20,11 @@ fn shown(inventory: &Inventory, columns: Columns) -> String {
     let mut out = Vec::new();
     table::write(&mut out, &Theme::plain(), columns, &report(inventory)).unwrap();
     let text = String::from_utf8(out).unwrap();
-    assert!(
-        text.lines().all(|line| line == line.trim_end()),
-        "no line ends in spaces"
-    );
+    assert!(text.lines().all(|line| line == line.trim_end()), "no line ends in spaces");
     if columns == Columns::Narrow {
         // Addresses and commands are there to be copied.
         let whole = |line: &str| line.contains("https://") || line.contains("hint: kubectl ");
-        let long = text
-            .lines()
-            .find(|line| line.chars().count() > 80 && !whole(line));
+        let long = text.lines().find(|line| line.chars().count() > 80 && !whole(line));
         assert_eq!(long, None, "more than 80 columns");
     }
     text
@@ -43,10 +38,8 @@ fn troubled() -> Inventory {
             *it = instance(it.component, "cp-1", Hosting::SelfHosted, "v1.37.2");
         }
     }
-    let scheduler = inventory
-        .instances
-        .iter_mut()
-        .find(|it| it.component == Component::Scheduler && it.node == "cp-2");
+    let scheduler =
+        inventory.instances.iter_mut().find(|it| it.component == Component::Scheduler && it.node == "cp-2");
     break_down(&mut scheduler.unwrap().pod, "CrashLoopBackOff");
     inventory
         .instances
@@ -218,9 +211,7 @@ fn wide() {
 fn managed() {
     let mut inventory = Inventory::empty(testing::now());
     inventory.server_version = Some("v1.37.2-gke.100".parse().unwrap());
-    inventory
-        .kubelets
-        .insert("worker-1".into(), Some("v1.37.1".parse().unwrap()));
+    inventory.kubelets.insert("worker-1".into(), Some("v1.37.1".parse().unwrap()));
     inventory.findings.push(Finding::new(
         Code::NoControlPlane,
         "control plane",
@@ -402,15 +393,7 @@ fn yaml_has_the_facts_of_json() {
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let yaml: serde_json::Value = serde_saphyr::from_slice(&yaml).unwrap();
     assert_eq!(json, yaml);
-    assert_eq!(
-        json["findings"][0]["docs"]
-            .as_str()
-            .unwrap()
-            .split_once('#')
-            .unwrap()
-            .1,
-        "sh0101"
-    );
+    assert_eq!(json["findings"][0]["docs"].as_str().unwrap().split_once('#').unwrap().1, "sh0101");
 }
 
 #[test]

@@ -37,7 +37,9 @@ pub fn name(component: Component, node: &str) -> String {
 
 /// The port on which the component itself serves, as its command line says.
 pub fn port(component: Component, command: &[String]) -> u16 {
-    flags::value(command, "secure-port").and_then(|port| port.parse().ok()).unwrap_or(component.default_port())
+    flags::value(command, "secure-port")
+        .and_then(|port| port.parse().ok())
+        .unwrap_or(component.default_port())
 }
 
 /// The bridge Pod of `component` on `node`, made from the template that the swap ends with.
@@ -91,7 +93,8 @@ fn move_port(component: Component, container: &mut Container) {
             }
         }
     }
-    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     for get in probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_mut()) {
         get.port = IntOrString::Int(i32::from(component.bridge_port()));
     }

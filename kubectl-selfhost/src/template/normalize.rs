@@ -58,9 +58,11 @@ pub fn normalize(
     check_volumes(spec)?;
     let mut spec = spec.clone();
     forget_scheduling(&mut spec);
-    spec.node_selector = Some(BTreeMap::from([(labels::node_label(component).to_owned(), "true".to_owned())]));
+    spec.node_selector =
+        Some(BTreeMap::from([(labels::node_label(component).to_owned(), "true".to_owned())]));
     // A control plane serves wherever its node runs, whatever the node's taints say.
-    spec.tolerations = Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]);
+    spec.tolerations =
+        Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]);
 
     let at = spec.containers.iter().position(|container| container.name == component.name());
     let container = &mut spec.containers[at.ok_or(TemplateError::NoContainer(component))?];
@@ -109,7 +111,8 @@ fn name_probe_ports(container: &mut Container) -> Result<(), TemplateError> {
         .flatten()
         .filter_map(|port| Some((port.name?, port.container_port)))
         .collect();
-    let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+    let probes =
+        [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
     for probe in probes.into_iter().flatten() {
         if let Some(get) = &mut probe.http_get {
             if let IntOrString::String(name) = &get.port {
@@ -220,11 +223,7 @@ fn template_metadata(component: Component, metadata: &ObjectMeta) -> ObjectMeta 
         })
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
-    ObjectMeta {
-        labels: Some(own),
-        annotations: (!kept.is_empty()).then_some(kept),
-        ..ObjectMeta::default()
-    }
+    ObjectMeta { labels: Some(own), annotations: (!kept.is_empty()).then_some(kept), ..ObjectMeta::default() }
 }
 
 #[cfg(test)]

@@ -118,14 +118,14 @@ impl PartialOrd for KubeVersion {
 
 impl Ord for KubeVersion {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.major, self.minor, self.patch).cmp(&(other.major, other.minor, other.patch)).then_with(|| {
-            match (&self.pre, &other.pre) {
+        (self.major, self.minor, self.patch).cmp(&(other.major, other.minor, other.patch)).then_with(
+            || match (&self.pre, &other.pre) {
                 (None, None) => std::cmp::Ordering::Equal,
                 (None, Some(_)) => std::cmp::Ordering::Greater,
                 (Some(_), None) => std::cmp::Ordering::Less,
                 (Some(a), Some(b)) => compare_pre(a, b),
-            }
-        })
+            },
+        )
     }
 }
 

@@ -61,11 +61,7 @@ impl Bridge {
     /// The bridge on `port` of the loopback address, which is never diverted.
     pub(crate) fn load(port: u16, credentials: Credentials) -> Result<Self, Error> {
         let tls = Arc::new(load(&credentials)?);
-        Ok(Self {
-            address: (Ipv4Addr::LOCALHOST, port).into(),
-            credentials,
-            tls,
-        })
+        Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), credentials, tls })
     }
 
     /// Asks once.
@@ -79,9 +75,7 @@ impl Bridge {
         match self.ask(Bounded { stream, deadline }) {
             Ok(answer) => read_answer(&answer),
             Err(error) => {
-                if error
-                    .get_ref()
-                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+                if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
                     && let Ok(tls) = load(&self.credentials)
                 {
                     // The CA or our certificate may have been renewed on disk.
@@ -116,10 +110,7 @@ impl fmt::Display for Bridge {
 fn load(credentials: &Credentials) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&credentials.ca)? {
-        roots.add(certificate).map_err(|source| Error::Ca {
-            path: credentials.ca.clone(),
-            source,
-        })?;
+        roots.add(certificate).map_err(|source| Error::Ca { path: credentials.ca.clone(), source })?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -129,16 +120,11 @@ fn load(credentials: &Credentials) -> Result<ClientConfig, Error> {
     let mut tls = match &credentials.client {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let der = PrivateKeyDer::from_pem_file(key).map_err(|source| Error::Pem {
-                path: key.clone(),
-                source,
-            })?;
+            let der = PrivateKeyDer::from_pem_file(key)
+                .map_err(|source| Error::Pem { path: key.clone(), source })?;
             builder
                 .with_client_auth_cert(certificates(certificate)?, der)
-                .map_err(|source| Error::Client {
-                    path: certificate.clone(),
-                    source,
-                })?
+                .map_err(|source| Error::Client { path: certificate.clone(), source })?
         }
     };
     // Each check proves anew who answers.
@@ -147,18 +133,11 @@ fn load(credentials: &Credentials) -> Result<ClientConfig, Error> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let read = |source| Error::Pem {
-        path: path.to_owned(),
-        source,
-    };
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .map_err(read)?
-        .collect::<Result<_, _>>()
-        .map_err(read)?;
+    let read = |source| Error::Pem { path: path.to_owned(), source };
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(read)?.collect::<Result<_, _>>().map_err(read)?;
     if certificates.is_empty() {
-        return Err(Error::Empty {
-            path: path.to_owned(),
-        });
+        return Err(Error::Empty { path: path.to_owned() });
     }
     Ok(certificates)
 }
@@ -179,10 +158,8 @@ fn read_answer(answer: &[u8]) -> Answer {
         return Answer::Failed("not an answer in HTTP/1".to_owned());
     }
     // `/readyz` lists each check as `[+]name ok` or `[-]name failed: reason withheld`.
-    let failed: Vec<_> = lines
-        .filter_map(|line| line.strip_prefix("[-]")?.split(' ').next())
-        .take(5)
-        .collect();
+    let failed: Vec<_> =
+        lines.filter_map(|line| line.strip_prefix("[-]")?.split(' ').next()).take(5).collect();
     if failed.is_empty() {
         Answer::Failed(status.to_owned())
     } else {
@@ -210,11 +187,7 @@ struct Bounded {
 impl Bounded {
     fn remaining(&self) -> io::Result<Duration> {
         let remaining = self.deadline.saturating_duration_since(Instant::now());
-        if remaining.is_zero() {
-            Err(io::ErrorKind::TimedOut.into())
-        } else {
-            Ok(remaining)
-        }
+        if remaining.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(remaining) }
     }
 }
 

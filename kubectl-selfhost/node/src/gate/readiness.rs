@@ -57,12 +57,9 @@ impl Readiness {
             }
             (Self::Diverting { .. }, Answer::Alone(_)) => (*self, Step::Renew),
             (Self::Diverting { .. }, Answer::Ready) => (Self::Diverting { failures: 0 }, Step::Renew),
-            (Self::Diverting { failures }, Answer::Failed(_)) if failures + 1 < PATIENCE => (
-                Self::Diverting {
-                    failures: failures + 1,
-                },
-                Step::Hold,
-            ),
+            (Self::Diverting { failures }, Answer::Failed(_)) if failures + 1 < PATIENCE => {
+                (Self::Diverting { failures: failures + 1 }, Step::Hold)
+            }
             (Self::Diverting { .. }, Answer::Refused | Answer::Failed(_)) => {
                 (Self::Withdrawn, Step::Withdraw)
             }

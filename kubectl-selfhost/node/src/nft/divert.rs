@@ -50,10 +50,7 @@ impl Divert {
         if let Some(service) = service
             && service.is_ipv4() != node.is_ipv4()
         {
-            return Err(Invalid::Families {
-                node: node.ip(),
-                service: service.ip(),
-            });
+            return Err(Invalid::Families { node: node.ip(), service: service.ip() });
         }
         if bridge_port == node.port() {
             return Err(Invalid::Port(bridge_port));
@@ -65,10 +62,7 @@ impl Divert {
                 return Err(Invalid::Address(ip));
             }
         }
-        Ok(Self {
-            bridge: SocketAddr::new(node.ip(), bridge_port),
-            targets,
-        })
+        Ok(Self { bridge: SocketAddr::new(node.ip(), bridge_port), targets })
     }
 
     /// The diverted destinations: the node's address, then the Service's.
@@ -101,20 +95,13 @@ pub(crate) fn install_diverting(divert: &Divert) -> Nftables<'static> {
 pub(crate) fn renew(divert: &Divert) -> Nftables<'static> {
     // Adding what is there does not restart its time, and deleting what is not there fails.
     let targets = divert.targets();
-    Transaction::on(TABLE)
-        .add(LEASE, targets)
-        .delete(LEASE, targets)
-        .add(LEASE, targets)
-        .document()
+    Transaction::on(TABLE).add(LEASE, targets).delete(LEASE, targets).add(LEASE, targets).document()
 }
 
 /// Ends the divert of an installed table.
 pub(crate) fn withdraw(divert: &Divert) -> Nftables<'static> {
     let targets = divert.targets();
-    Transaction::on(TABLE)
-        .add(LEASE, targets)
-        .delete(LEASE, targets)
-        .document()
+    Transaction::on(TABLE).add(LEASE, targets).delete(LEASE, targets).document()
 }
 
 /// Removes the table.
@@ -134,13 +121,8 @@ pub(crate) fn is_alive() -> Result<bool, Error> {
 
 fn installing(divert: &Divert) -> Transaction {
     let family = divert.bridge.ip();
-    let rule = vec![
-        matches_set(Direction::Destination, family, LEASE),
-        dnat(divert.bridge),
-    ];
-    Transaction::replacing(TABLE)
-        .set(LEASE, family, LEASE_SECONDS)
-        .rule(rule)
+    let rule = vec![matches_set(Direction::Destination, family, LEASE), dnat(divert.bridge)];
+    Transaction::replacing(TABLE).set(LEASE, family, LEASE_SECONDS).rule(rule)
 }
 
 /// Reads nft's listing of the set; the kernel lists only elements whose time has not run out.
@@ -159,11 +141,7 @@ fn parse_alive(listing: &[u8]) -> Result<bool, Error> {
         elem: Vec<serde::de::IgnoredAny>,
     }
     let listing: Listing = serde_json::from_slice(listing).map_err(Error::Output)?;
-    Ok(listing
-        .nftables
-        .iter()
-        .filter_map(|object| object.set.as_ref())
-        .any(|set| !set.elem.is_empty()))
+    Ok(listing.nftables.iter().filter_map(|object| object.set.as_ref()).any(|set| !set.elem.is_empty()))
 }
 
 #[cfg(test)]
@@ -224,24 +202,15 @@ mod tests {
     #[test]
     fn ipv6_addresses_make_an_ipv6_table() {
         let installed = commands(&install_diverting(&divert("[fd00::1]:6443", "[fd00:96::1]:443")));
-        assert_eq!(
-            installed[3]["add"]["set"]["type"],
-            json!(["ipv6_addr", "inet_service"])
-        );
+        assert_eq!(installed[3]["add"]["set"]["type"], json!(["ipv6_addr", "inet_service"]));
         let rule = &installed[5]["add"]["rule"]["expr"];
         assert_eq!(
             rule[0]["match"]["left"]["concat"][0],
             json!({"payload": {"protocol": "ip6", "field": "daddr"}})
         );
-        assert_eq!(
-            rule[1],
-            json!({"dnat": {"family": "ip6", "addr": "fd00::1", "port": 6444}})
-        );
+        assert_eq!(rule[1], json!({"dnat": {"family": "ip6", "addr": "fd00::1", "port": 6444}}));
         let elements = &installed[10]["add"]["element"]["elem"];
-        assert_eq!(
-            *elements,
-            json!([{"concat": ["fd00::1", 6443]}, {"concat": ["fd00:96::1", 443]}])
-        );
+        assert_eq!(*elements, json!([{"concat": ["fd00::1", 6443]}, {"concat": ["fd00:96::1", 443]}]));
     }
 
     #[test]
@@ -252,50 +221,24 @@ mod tests {
         let table = json!({"table": {"family": "inet", "name": "selfhost"}});
         assert_eq!(
             commands(&renew(&divert)),
-            [
-                json!({"add": element}),
-                json!({"delete": element}),
-                json!({"add": element})
-            ]
+            [json!({"add": element}), json!({"delete": element}), json!({"add": element})]
         );
-        assert_eq!(
-            commands(&withdraw(&divert)),
-            [json!({"add": element}), json!({"delete": element})]
-        );
-        assert_eq!(
-            commands(&remove()),
-            [json!({"add": table}), json!({"delete": table})]
-        );
+        assert_eq!(commands(&withdraw(&divert)), [json!({"add": element}), json!({"delete": element})]);
+        assert_eq!(commands(&remove()), [json!({"add": table}), json!({"delete": table})]);
     }
 
     #[test]
     fn impossible_diverts_are_refused() {
         let new = |node: &str, service: Option<&str>, port| {
-            Divert::new(
-                node.parse().unwrap(),
-                service.map(|service| service.parse().unwrap()),
-                port,
-            )
-            .map(drop)
+            Divert::new(node.parse().unwrap(), service.map(|service| service.parse().unwrap()), port)
+                .map(drop)
         };
         assert_eq!(new("10.0.0.1:6443", None, 6444), Ok(()));
-        assert_eq!(
-            new("127.0.0.1:6443", None, 6444),
-            Err(Invalid::Address([127, 0, 0, 1].into()))
-        );
-        assert_eq!(
-            new("0.0.0.0:6443", None, 6444),
-            Err(Invalid::Address([0, 0, 0, 0].into()))
-        );
+        assert_eq!(new("127.0.0.1:6443", None, 6444), Err(Invalid::Address([127, 0, 0, 1].into())));
+        assert_eq!(new("0.0.0.0:6443", None, 6444), Err(Invalid::Address([0, 0, 0, 0].into())));
         assert_eq!(new("10.0.0.1:6443", None, 6443), Err(Invalid::Port(6443)));
-        assert!(matches!(
-            new("10.0.0.1:6443", Some("[fd00::1]:443"), 6444),
-            Err(Invalid::Families { .. })
-        ));
-        assert!(matches!(
-            new("10.0.0.1:6443", Some("127.0.0.1:443"), 6444),
-            Err(Invalid::Address(_))
-        ));
+        assert!(matches!(new("10.0.0.1:6443", Some("[fd00::1]:443"), 6444), Err(Invalid::Families { .. })));
+        assert!(matches!(new("10.0.0.1:6443", Some("127.0.0.1:443"), 6444), Err(Invalid::Address(_))));
     }
 
     #[test]

@@ -26,11 +26,7 @@ pub(crate) fn install(
     let mut rule = vec![matches_set(Direction::Source, family, SOURCE)];
     rule.extend(matches_destination(target));
     rule.push(dnat(SocketAddr::new(target.ip(), bridge_port)));
-    Transaction::replacing(TABLE)
-        .set(SOURCE, family, seconds)
-        .rule(rule)
-        .add(SOURCE, &[source])
-        .document()
+    Transaction::replacing(TABLE).set(SOURCE, family, seconds).rule(rule).add(SOURCE, &[source]).document()
 }
 
 /// Removes the table.
@@ -46,12 +42,8 @@ mod tests {
 
     #[test]
     fn one_source_is_diverted() {
-        let installed = install(
-            "10.9.8.7:50000".parse().unwrap(),
-            "10.0.0.1:6443".parse().unwrap(),
-            6444,
-            15,
-        );
+        let installed =
+            install("10.9.8.7:50000".parse().unwrap(), "10.0.0.1:6443".parse().unwrap(), 6444, 15);
         let commands = &serde_json::to_value(installed).unwrap()["nftables"];
         assert_eq!(
             commands[3]["add"]["set"],

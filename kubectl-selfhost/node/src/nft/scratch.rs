@@ -15,10 +15,7 @@ const TABLE: &str = "selfhost_scratch";
 pub(crate) fn try_out() -> Nftables<'static> {
     // 192.0.2.0/24 is nobody's (RFC 5737).
     let nobody = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 1));
-    let rule = vec![
-        matches_set(Direction::Destination, nobody.ip(), "lease"),
-        dnat(nobody),
-    ];
+    let rule = vec![matches_set(Direction::Destination, nobody.ip(), "lease"), dnat(nobody)];
     Transaction::replacing(TABLE)
         .set("lease", nobody.ip(), 1)
         .rule(rule)
@@ -40,10 +37,7 @@ mod tests {
         let table = json!({"table": {"family": "inet", "name": "selfhost_scratch"}});
         assert_eq!(commands.first(), Some(&json!({"add": table})));
         assert_eq!(commands.last(), Some(&json!({"delete": table})));
-        let hooks: Vec<_> = commands
-            .iter()
-            .filter_map(|c| c["add"]["chain"]["hook"].as_str())
-            .collect();
+        let hooks: Vec<_> = commands.iter().filter_map(|c| c["add"]["chain"]["hook"].as_str()).collect();
         assert_eq!(hooks, ["prerouting", "output"]);
     }
 }

@@ -29,10 +29,7 @@ pub(super) struct Transaction {
 impl Transaction {
     /// Starts with `table` as it is in the kernel.
     pub(super) fn on(table: &'static str) -> Self {
-        Self {
-            table,
-            batch: Batch::new(),
-        }
+        Self { table, batch: Batch::new() }
     }
 
     /// Starts with an empty `table`, whatever was in the kernel.
@@ -71,8 +68,7 @@ impl Transaction {
     /// Adds one rule and the chains that lead there: packets that enter the node and packets that it sends itself.
     pub(super) fn rule(mut self, statements: Vec<Statement<'static>>) -> Self {
         self.batch.add(NfListObject::Chain(self.chain(RULES)));
-        self.batch
-            .add(NfListObject::Rule(self.rule_in(RULES, statements)));
+        self.batch.add(NfListObject::Rule(self.rule_in(RULES, statements)));
         for (name, hook) in [("incoming", NfHook::Prerouting), ("own", NfHook::Output)] {
             self.batch.add(NfListObject::Chain(Chain {
                 _type: Some(NfChainType::NAT),
@@ -89,15 +85,13 @@ impl Transaction {
 
     /// Adds elements to a set; one that is there already keeps its time.
     pub(super) fn add(mut self, set: &'static str, elements: &[SocketAddr]) -> Self {
-        self.batch
-            .add(NfListObject::Element(self.elements(set, elements)));
+        self.batch.add(NfListObject::Element(self.elements(set, elements)));
         self
     }
 
     /// Deletes elements from a set; they must be there.
     pub(super) fn delete(mut self, set: &'static str, elements: &[SocketAddr]) -> Self {
-        self.batch
-            .delete(NfListObject::Element(self.elements(set, elements)));
+        self.batch.delete(NfListObject::Element(self.elements(set, elements)));
         self
     }
 
@@ -113,12 +107,7 @@ impl Transaction {
     }
 
     fn chain(&self, name: &'static str) -> Chain<'static> {
-        Chain {
-            family: NfFamily::INet,
-            table: self.table.into(),
-            name: name.into(),
-            ..Chain::default()
-        }
+        Chain { family: NfFamily::INet, table: self.table.into(), name: name.into(), ..Chain::default() }
     }
 
     fn rule_in(&self, chain: &'static str, statements: Vec<Statement<'static>>) -> Rule<'static> {
@@ -136,12 +125,7 @@ impl Transaction {
             .iter()
             .map(|element| concat([address(element.ip()), Expression::Number(element.port().into())]))
             .collect();
-        Element {
-            family: NfFamily::INet,
-            table: self.table.into(),
-            name: set.into(),
-            elem: elements.into(),
-        }
+        Element { family: NfFamily::INet, table: self.table.into(), name: set.into(), elem: elements.into() }
     }
 }
 
@@ -173,11 +157,7 @@ pub(super) fn matches_destination(to: SocketAddr) -> [Statement<'static>; 2] {
 pub(super) fn dnat(to: SocketAddr) -> Statement<'static> {
     Statement::DNAT(Some(NAT {
         addr: Some(address(to.ip())),
-        family: Some(if to.is_ipv4() {
-            NATFamily::IP
-        } else {
-            NATFamily::IP6
-        }),
+        family: Some(if to.is_ipv4() { NATFamily::IP } else { NATFamily::IP6 }),
         port: Some(Expression::Number(to.port().into())),
         flags: None,
     }))
@@ -191,19 +171,11 @@ pub(super) enum Direction {
 }
 
 fn table_object(name: &'static str) -> NfListObject<'static> {
-    NfListObject::Table(Table {
-        family: NfFamily::INet,
-        name: name.into(),
-        handle: None,
-    })
+    NfListObject::Table(Table { family: NfFamily::INet, name: name.into(), handle: None })
 }
 
 fn matches(left: Expression<'static>, right: Expression<'static>) -> Statement<'static> {
-    Statement::Match(Match {
-        left,
-        right,
-        op: Operator::EQ,
-    })
+    Statement::Match(Match { left, right, op: Operator::EQ })
 }
 
 fn concat(parts: [Expression<'static>; 2]) -> Expression<'static> {
@@ -226,9 +198,5 @@ fn network(family: IpAddr) -> &'static str {
 }
 
 fn address_type(family: IpAddr) -> SetType {
-    if family.is_ipv4() {
-        SetType::Ipv4Addr
-    } else {
-        SetType::Ipv6Addr
-    }
+    if family.is_ipv4() { SetType::Ipv4Addr } else { SetType::Ipv6Addr }
 }

@@ -59,11 +59,7 @@ impl Inspect {
         files::create_private_dir(&self.kept)?;
         let proc = Path::new("/proc");
         Ok(report::Inspect {
-            ports: self
-                .ports
-                .iter()
-                .map(|&port| look_at_port(port))
-                .collect::<Result<_, _>>()?,
+            ports: self.ports.iter().map(|&port| look_at_port(port)).collect::<Result<_, _>>()?,
             memory_available_bytes: field_bytes(&proc.join("meminfo"), "MemAvailable:")?,
             processes: processes(proc)?,
             kept_free_bytes: free_bytes(&self.kept)?,
@@ -135,11 +131,7 @@ fn look_at_process(directory: &Path, pid: u32, ours: &Path) -> Result<Option<rep
         Err(Error::Field { .. }) => return Ok(None),
         result => result?,
     };
-    Ok(Some(report::Process {
-        name: name.to_owned(),
-        pid,
-        rss_bytes,
-    }))
+    Ok(Some(report::Process { name: name.to_owned(), pid, rss_bytes }))
 }
 
 fn namespace(directory: &Path) -> Result<PathBuf, Error> {
@@ -156,39 +148,21 @@ fn is_gone(error: &io::Error) -> bool {
 fn field_bytes(path: &Path, field: &'static str) -> Result<u64, Error> {
     let text = fs::read_to_string(path).map_err(|source| read_error(path, source))?;
     text.lines()
-        .find_map(|line| {
-            line.strip_prefix(field)?
-                .trim()
-                .strip_suffix("kB")?
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })
+        .find_map(|line| line.strip_prefix(field)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
         .map(|kib| kib * 1024)
-        .ok_or_else(|| Error::Field {
-            path: path.to_owned(),
-            field,
-        })
+        .ok_or_else(|| Error::Field { path: path.to_owned(), field })
 }
 
 fn free_bytes(directory: &Path) -> Result<u64, Error> {
-    let room = rustix::fs::statvfs(directory).map_err(|errno| Error::Room {
-        path: directory.to_owned(),
-        source: errno.into(),
-    })?;
+    let room = rustix::fs::statvfs(directory)
+        .map_err(|errno| Error::Room { path: directory.to_owned(), source: errno.into() })?;
     Ok(room.f_bfree.saturating_mul(room.f_frsize))
 }
 
 fn divert_support() -> report::DivertSupport {
     match nft::apply(&nft::scratch::try_out()) {
-        Ok(()) => report::DivertSupport {
-            supported: true,
-            error: None,
-        },
-        Err(error) => report::DivertSupport {
-            supported: false,
-            error: Some(crate::chain(&error)),
-        },
+        Ok(()) => report::DivertSupport { supported: true, error: None },
+        Err(error) => report::DivertSupport { supported: false, error: Some(crate::chain(&error)) },
     }
 }
 
@@ -211,10 +185,7 @@ fn hashes(directory: &Path) -> Result<BTreeMap<String, String>, Error> {
 }
 
 fn read_error(path: &Path, source: io::Error) -> Error {
-    Error::Read {
-        path: path.to_owned(),
-        source,
-    }
+    Error::Read { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -229,17 +200,9 @@ mod tests {
         for address in ["127.0.0.1:0", "0.0.0.0:0"] {
             let listener = TcpListener::bind(address).unwrap();
             let port = listener.local_addr().unwrap().port();
-            assert_eq!(
-                look_at_port(port).unwrap(),
-                report::Port { port, free: false },
-                "{address}"
-            );
+            assert_eq!(look_at_port(port).unwrap(), report::Port { port, free: false }, "{address}");
             drop(listener);
-            assert_eq!(
-                look_at_port(port).unwrap(),
-                report::Port { port, free: true },
-                "{address}"
-            );
+            assert_eq!(look_at_port(port).unwrap(), report::Port { port, free: true }, "{address}");
         }
     }
 
@@ -254,11 +217,7 @@ mod tests {
             fs::create_dir_all(directory.join("ns")).unwrap();
             fs::write(directory.join("cmdline"), cmdline).unwrap();
             symlink(net, directory.join("ns/net")).unwrap();
-            fs::write(
-                directory.join("status"),
-                "Name:\tx\nVmPeak:\t   900 kB\nVmRSS:\t   250 kB\n",
-            )
-            .unwrap();
+            fs::write(directory.join("status"), "Name:\tx\nVmPeak:\t   900 kB\nVmRSS:\t   250 kB\n").unwrap();
         }
         proc
     }
@@ -266,34 +225,20 @@ mod tests {
     #[test]
     fn control_plane_processes_of_this_node() {
         let proc = proc_with(&[
-            (
-                "10",
-                "/usr/local/bin/kube-apiserver\0--etcd-servers=x\0",
-                "net:[1]",
-            ),
+            ("10", "/usr/local/bin/kube-apiserver\0--etcd-servers=x\0", "net:[1]"),
             ("9", "kube-controller-manager\0", "net:[1]"),
             ("11", "kube-apiserver\0", "net:[2]"),
             ("12", "etcd\0--name=kube-apiserver\0", "net:[1]"),
             ("13", "", "net:[1]"),
         ]);
-        let process = |name: &str, pid| report::Process {
-            name: name.to_owned(),
-            pid,
-            rss_bytes: 250 * 1024,
-        };
-        let expected = [
-            process("kube-apiserver", 10),
-            process("kube-controller-manager", 9),
-        ];
+        let process = |name: &str, pid| report::Process { name: name.to_owned(), pid, rss_bytes: 250 * 1024 };
+        let expected = [process("kube-apiserver", 10), process("kube-controller-manager", 9)];
         assert_eq!(processes(proc.path()).unwrap(), expected);
     }
 
     #[test]
     fn a_process_that_ends_meanwhile_is_none() {
-        let proc = proc_with(&[
-            ("10", "kube-scheduler\0", "net:[1]"),
-            ("11", "kube-scheduler\0", "net:[1]"),
-        ]);
+        let proc = proc_with(&[("10", "kube-scheduler\0", "net:[1]"), ("11", "kube-scheduler\0", "net:[1]")]);
         fs::remove_file(proc.path().join("10/status")).unwrap();
         fs::write(proc.path().join("11/status"), "Name:\tx\nState:\tZ (zombie)\n").unwrap();
         assert_eq!(processes(proc.path()).unwrap(), []);

@@ -43,29 +43,17 @@ pub(crate) enum Error {
     #[error("{} names no file", .0.display())]
     NoName(PathBuf),
     #[error("manifest {} has changed since it was planned: sha-256 is {found}, planned {planned}", path.display())]
-    Changed {
-        path: PathBuf,
-        found: Digest,
-        planned: Digest,
-    },
+    Changed { path: PathBuf, found: Digest, planned: Digest },
     #[error("manifest {} is gone, and {} is not its kept copy", path.display(), kept.display())]
     Gone { path: PathBuf, kept: PathBuf },
     #[error("kept copy {} reads back with sha-256 {found}, expected {expected}", path.display())]
-    Damaged {
-        path: PathBuf,
-        found: Digest,
-        expected: Digest,
-    },
+    Damaged { path: PathBuf, found: Digest, expected: Digest },
     #[error("{} holds something else than its name says", .0.display())]
     Occupied(PathBuf),
     #[error("there is no kept copy {}", .0.display())]
     NotKept(PathBuf),
     #[error("a different manifest {} is in place: sha-256 is {found}, the kept copy's {kept}", path.display())]
-    Different {
-        path: PathBuf,
-        found: Digest,
-        kept: Digest,
-    },
+    Different { path: PathBuf, found: Digest, kept: Digest },
     #[error(transparent)]
     File(#[from] files::Error),
     #[error(transparent)]
@@ -100,21 +88,13 @@ impl Retire {
             None => match files::read(&kept)? {
                 Some(copy) if copy.digest == self.planned => false,
                 Some(_) | None => {
-                    return Err(Error::Gone {
-                        path: self.file.clone(),
-                        kept,
-                    });
+                    return Err(Error::Gone { path: self.file.clone(), kept });
                 }
             },
         };
         let waited = port::wait_free(self.port, self.timeout, stop)?;
         let sha256 = self.planned.to_string();
-        Ok(report::Retire {
-            kept,
-            sha256,
-            removed,
-            waited_ms: super::millis(waited),
-        })
+        Ok(report::Retire { kept, sha256, removed, waited_ms: super::millis(waited) })
     }
 
     /// Makes sure that the kept copy is on disk, whole.
@@ -153,11 +133,7 @@ impl Retire {
         if *found == self.planned {
             return Ok(());
         }
-        Err(Error::Changed {
-            path: self.file.clone(),
-            found: found.clone(),
-            planned: self.planned.clone(),
-        })
+        Err(Error::Changed { path: self.file.clone(), found: found.clone(), planned: self.planned.clone() })
     }
 }
 
@@ -171,22 +147,14 @@ impl Restore {
             Some(present) if present.digest == kept.digest => false,
             Some(present) => {
                 let (found, kept) = (present.digest, kept.digest);
-                return Err(Error::Different {
-                    path: self.file.clone(),
-                    found,
-                    kept,
-                });
+                return Err(Error::Different { path: self.file.clone(), found, kept });
             }
             None => {
                 files::write_new(&self.file, &kept)?;
                 true
             }
         };
-        Ok(report::Restore {
-            file: self.file.clone(),
-            sha256: kept.digest.to_string(),
-            restored,
-        })
+        Ok(report::Restore { file: self.file.clone(), sha256: kept.digest.to_string(), restored })
     }
 }
 

@@ -87,11 +87,8 @@ impl ProvePath {
 
     /// Answers connections on a thread of its own, until the process ends.
     fn listen(&self, events: Sender<Event>) -> Result<(), Error> {
-        let any: IpAddr = if self.target.is_ipv4() {
-            Ipv4Addr::UNSPECIFIED.into()
-        } else {
-            Ipv6Addr::UNSPECIFIED.into()
-        };
+        let any: IpAddr =
+            if self.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let port = self.bridge_port;
         let listener = TcpListener::bind((any, port)).map_err(|source| Error::Listen { port, source })?;
         let (from, token) = (self.from, self.token.clone());
@@ -104,10 +101,7 @@ impl ProvePath {
                 }
             }
         };
-        thread::Builder::new()
-            .name("answer".to_owned())
-            .spawn(accept)
-            .map_err(Error::Thread)?;
+        thread::Builder::new().name("answer".to_owned()).spawn(accept).map_err(Error::Thread)?;
         Ok(())
     }
 }
@@ -131,11 +125,7 @@ mod tests {
 
     #[test]
     fn only_the_prober_is_answered() {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let prober = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let task = ProvePath {
             from: prober,
@@ -159,10 +149,7 @@ mod tests {
         let prober = connect_from(prober, ("127.0.0.1", port).into_address());
         (&prober).write_all(b"hello").unwrap();
         assert_eq!(read(prober), "cafe\n");
-        assert!(matches!(
-            inbox.recv_timeout(Duration::from_secs(5)),
-            Ok(Event::Answered)
-        ));
+        assert!(matches!(inbox.recv_timeout(Duration::from_secs(5)), Ok(Event::Answered)));
     }
 
     trait IntoAddress {

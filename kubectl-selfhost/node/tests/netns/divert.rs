@@ -73,9 +73,7 @@ impl Node {
     }
 
     fn becomes(&self, name: &str, limit: Duration) -> Result<Duration> {
-        eventually(limit, &format!("new connections reach {name}"), || {
-            self.is(name).map(|()| true)
-        })
+        eventually(limit, &format!("new connections reach {name}"), || self.is(name).map(|()| true))
     }
 }
 
@@ -131,24 +129,13 @@ fn connections_of_other_machines_are_diverted() -> Result<()> {
 #[test]
 fn ipv6_addresses_are_diverted() -> Result<()> {
     let node = Node::new()?;
-    let gate = NodePart::gate_of(
-        crate::node_part::BINARY.as_ref(),
-        &node.pki,
-        "fd00::1",
-        "fd00:96::1",
-    )?;
-    gate.logs(
-        "diverting [fd00::1]:6443 and [fd00:96::1]:443 to [fd00::1]:6444",
-        SOON,
-    )?;
+    let gate = NodePart::gate_of(crate::node_part::BINARY.as_ref(), &node.pki, "fd00::1", "fd00:96::1")?;
+    gate.logs("diverting [fd00::1]:6443 and [fd00:96::1]:443 to [fd00::1]:6444", SOON)?;
     for address in ["[fd00::1]:6443", "[fd00:96::1]:443"] {
         ensure!(who(address, &node.pki)? == "bridge", "{address}");
     }
     ensure!(who("[::1]:6443", &node.pki)? == "public");
-    ensure!(
-        who(NODE, &node.pki)? == "public",
-        "the other family is not diverted"
-    );
+    ensure!(who(NODE, &node.pki)? == "public", "the other family is not diverted");
     Ok(())
 }
 
@@ -158,19 +145,10 @@ fn a_refused_connection_ends_the_divert_at_once() -> Result<()> {
     let gate = node.diverting()?;
     let mut open = Client::connect(NODE.parse()?, &node.pki)?;
     ensure!(open.who()? == "bridge");
-    let Node {
-        bridge,
-        pki,
-        public: _public,
-        _service,
-        _namespace,
-    } = node;
+    let Node { bridge, pki, public: _public, _service, _namespace } = node;
     bridge.stop_listening();
     // One period and the check itself; two checks would take longer than the next line allows.
-    gate.logs(
-        "withdrew the divert: the bridge refuses connections",
-        Duration::from_millis(1500),
-    )?;
+    gate.logs("withdrew the divert: the bridge refuses connections", Duration::from_millis(1500))?;
     ensure!(who(NODE, &pki)? == "public");
     ensure!(open.who()? == "bridge", "an established connection stays");
     Ok(())
@@ -181,9 +159,7 @@ fn one_failure_is_forgiven_and_two_are_not() -> Result<()> {
     let node = Node::new()?;
     let gate = node.diverting()?;
     node.bridge.set(Readyz::FailNext(1));
-    eventually(SOON, "the failure happened", || {
-        Ok(node.bridge.readyz() == Readyz::Ready)
-    })?;
+    eventually(SOON, "the failure happened", || Ok(node.bridge.readyz() == Readyz::Ready))?;
     throughout(Duration::from_secs(3), || node.is("bridge"))?;
 
     node.bridge.set(Readyz::FailNext(2));
@@ -197,14 +173,9 @@ fn a_bridge_that_hangs_is_left_before_the_lease_ends() -> Result<()> {
     let node = Node::new()?;
     let gate = node.diverting()?;
     node.bridge.set(Readyz::Hang);
-    let took = gate.logs(
-        "withdrew the divert: the bridge is not ready: no answer within 1 s",
-        Duration::from_secs(5),
-    )?;
-    ensure!(
-        took > Duration::from_secs(1),
-        "one slow answer is not enough: {took:?}"
-    );
+    let took = gate
+        .logs("withdrew the divert: the bridge is not ready: no answer within 1 s", Duration::from_secs(5))?;
+    ensure!(took > Duration::from_secs(1), "one slow answer is not enough: {took:?}");
     node.is("public")
 }
 
@@ -252,10 +223,7 @@ fn the_kernel_ends_the_divert_of_a_killed_gate() -> Result<()> {
     gate.kill()?;
     node.is("bridge")?;
     let took = node.becomes("public", LEASE)?;
-    writeln!(
-        std::io::stdout(),
-        "divert gone {took:?} after SIGKILL of the gate"
-    )?;
+    writeln!(std::io::stdout(), "divert gone {took:?} after SIGKILL of the gate")?;
     ensure!(!gate_check()?);
     ensure!(open.who()? == "bridge", "an established connection stays");
     throughout(Duration::from_secs(1), || node.is("public"))
@@ -316,11 +284,7 @@ fn sigterm_keeps_diverted_connections_usable_until_they_end() -> Result<()> {
     ensure!(!our_table()?, "the table is gone");
     let expected =
         "withdrew the divert: asked to stop; keeping open connections to the bridge until they end";
-    ensure!(
-        gate.log().iter().any(|line| line == expected),
-        "{:#?}",
-        gate.log()
-    );
+    ensure!(gate.log().iter().any(|line| line == expected), "{:#?}", gate.log());
     Ok(())
 }
 
@@ -353,10 +317,8 @@ fn kube_proxys_rules_come_later() -> Result<()> {
     // What kube-proxy does with the Service's address while the bridge's EndpointSlice lists the public port.
     output(
         "nft",
-        &[
-            "add table ip proxy; add chain ip proxy out { type nat hook output priority -100; };\
-         add rule ip proxy out ip daddr 10.96.0.1 tcp dport 443 dnat to 10.0.0.1:6443",
-        ],
+        &["add table ip proxy; add chain ip proxy out { type nat hook output priority -100; };\
+         add rule ip proxy out ip daddr 10.96.0.1 tcp dport 443 dnat to 10.0.0.1:6443"],
     )?;
     ensure!(who(SERVICE, &node.pki)? == "public");
     let _gate = node.diverting()?;

@@ -38,10 +38,7 @@ fn an_idle_gate_is_small() -> Result<()> {
     thread::sleep(SETTLED);
     let status = fs::read_to_string(format!("/proc/{}/status", gate.pid()))?;
     let kib = |field: &str| -> Result<u64> {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(field))
-            .context("no such field")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     };
     let resident = kib("VmRSS:")?;
@@ -58,30 +55,15 @@ fn an_idle_gate_is_small() -> Result<()> {
 /// Builds the static binary of the profile `node`, as the node image has it.
 fn build() -> Result<PathBuf> {
     let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
-    let flags = format!(
-        "CARGO_TARGET_{}_RUSTFLAGS",
-        target.to_uppercase().replace('-', "_")
-    );
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", target.to_uppercase().replace('-', "_"));
     let output = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "--package",
-            "selfhost-node",
-            "--profile",
-            "node",
-            "--message-format",
-            "json",
-        ])
+        .args(["build", "--package", "selfhost-node", "--profile", "node", "--message-format", "json"])
         .args(["--target", &target])
         .env(flags, "-C target-feature=+crt-static")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("run cargo")?;
-    ensure!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let messages = String::from_utf8(output.stdout)?;
     let executable = messages
         .lines()

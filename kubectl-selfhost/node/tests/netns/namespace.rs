@@ -20,10 +20,7 @@ pub(crate) struct Namespace {
 impl Namespace {
     /// A namespace with its loopback up, and nothing else.
     pub(crate) fn new() -> Result<Self> {
-        ensure!(
-            rustix::process::geteuid().is_root(),
-            "these tests need root: they make network namespaces"
-        );
+        ensure!(rustix::process::geteuid().is_root(), "these tests need root: they make network namespaces");
         let holder = Command::new("unshare")
             .args(["--net", "sleep", "600"])
             .stdin(Stdio::null())
@@ -61,10 +58,7 @@ impl Namespace {
 
     /// Connects the current namespace (`here`, an address with prefix length) with this one (`there`).
     pub(crate) fn connect(&self, here: &str, there: &str) -> Result<()> {
-        ip(&format!(
-            "link add near type veth peer name far netns {}",
-            self.holder.id()
-        ))?;
+        ip(&format!("link add near type veth peer name far netns {}", self.holder.id()))?;
         ip(&format!("addr add {here} dev near"))?;
         ip("link set near up")?;
         self.run(|| {
@@ -89,16 +83,8 @@ pub(crate) fn ip(args: &str) -> Result<()> {
 
 /// Runs a program in the current namespace, for its standard output.
 pub(crate) fn output(program: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .with_context(|| format!("run {program}"))?;
+    let output = Command::new(program).args(args).output().with_context(|| format!("run {program}"))?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{program} {}: {}",
-        args.join(" "),
-        stderr.trim()
-    );
+    ensure!(output.status.success(), "{program} {}: {}", args.join(" "), stderr.trim());
     Ok(String::from_utf8(output.stdout)?)
 }

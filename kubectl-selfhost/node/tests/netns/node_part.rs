@@ -33,19 +33,13 @@ impl NodePart {
     pub(crate) fn gate_of(binary: &Path, pki: &Pki, node: &str, service: &str) -> Result<Self> {
         let ca = pki.ca();
         let ca = ca.to_str().context("a temporary path")?;
-        Self::start(
-            binary,
-            &["gate", "--node-ip", node, "--service-ip", service, "--ca", ca],
-        )
+        Self::start(binary, &["gate", "--node-ip", node, "--service-ip", service, "--ca", ca])
     }
 
     /// A task, its result in `termination_log`.
     pub(crate) fn task(args: &[&str], termination_log: &Path) -> Result<Self> {
         let mut command = Command::new(BINARY);
-        command
-            .arg("task")
-            .args(args)
-            .env("SELFHOST_TERMINATION_LOG", termination_log);
+        command.arg("task").args(args).env("SELFHOST_TERMINATION_LOG", termination_log);
         Self::spawn(command)
     }
 
@@ -82,21 +76,15 @@ impl NodePart {
         let lines = self.log.lock().expect("nobody panics holding it");
         lines
             .iter()
-            .map(|line| {
-                line.split_once("Z ")
-                    .map_or(line.as_str(), |(_, rest)| rest)
-                    .to_owned()
-            })
+            .map(|line| line.split_once("Z ").map_or(line.as_str(), |(_, rest)| rest).to_owned())
             .collect()
     }
 
     /// Waits until the log has a line with `text`.
     pub(crate) fn logs(&self, text: &str, limit: Duration) -> Result<Duration> {
-        eventually(
-            limit,
-            &format!("a line with {text:?} in {:?}", self.log()),
-            || Ok(self.log().iter().any(|line| line.contains(text))),
-        )
+        eventually(limit, &format!("a line with {text:?} in {:?}", self.log()), || {
+            Ok(self.log().iter().any(|line| line.contains(text)))
+        })
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
@@ -142,9 +130,5 @@ impl Drop for NodePart {
 
 /// Whether `gate-check` says that the kernel diverts.
 pub(crate) fn gate_check() -> Result<bool> {
-    Ok(Command::new(BINARY)
-        .arg("gate-check")
-        .stderr(Stdio::null())
-        .status()?
-        .success())
+    Ok(Command::new(BINARY).arg("gate-check").stderr(Stdio::null()).status()?.success())
 }

@@ -52,11 +52,7 @@ impl Pki {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self {
-            directory,
-            server: Arc::new(server),
-            client: Arc::new(client),
-        })
+        Ok(Self { directory, server: Arc::new(server), client: Arc::new(client) })
     }
 
     /// The authority's certificate as a file.
@@ -93,11 +89,7 @@ impl Server {
         listener.set_nonblocking(true)?;
         let readyz = Arc::new(Mutex::new(Readyz::Ready));
         let stopping = Arc::new(AtomicBool::new(false));
-        let (answers, stopped, tls) = (
-            Arc::clone(&readyz),
-            Arc::clone(&stopping),
-            Arc::clone(&pki.server),
-        );
+        let (answers, stopped, tls) = (Arc::clone(&readyz), Arc::clone(&stopping), Arc::clone(&pki.server));
         let accepting = thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 match listener.accept() {
@@ -110,11 +102,7 @@ impl Server {
                 }
             }
         });
-        Ok(Self {
-            readyz,
-            stopping,
-            accepting: Some(accepting),
-        })
+        Ok(Self { readyz, stopping, accepting: Some(accepting) })
     }
 
     /// Changes what `/readyz` answers.
@@ -158,11 +146,7 @@ fn serve(stream: TcpStream, tls: Arc<ServerConfig>, name: &str, readyz: &Mutex<R
                 Readyz::Ready => "200 OK",
                 Readyz::NotReady => "500 Internal Server Error",
                 Readyz::FailNext(times) => {
-                    *readyz = if times > 1 {
-                        Readyz::FailNext(times - 1)
-                    } else {
-                        Readyz::Ready
-                    };
+                    *readyz = if times > 1 { Readyz::FailNext(times - 1) } else { Readyz::Ready };
                     "500 Internal Server Error"
                 }
                 Readyz::Hang => {
@@ -174,10 +158,7 @@ fn serve(stream: TcpStream, tls: Arc<ServerConfig>, name: &str, readyz: &Mutex<R
         } else {
             "200 OK"
         };
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{name}",
-            name.len()
-        );
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{name}", name.len());
         stream.get_mut().write_all(answer.as_bytes())?;
         stream.get_mut().flush()?;
         if head.contains("Connection: close") {
@@ -209,10 +190,8 @@ impl Client {
     pub(crate) fn who(&mut self) -> Result<String> {
         self.0.get_mut().write_all(b"GET /who HTTP/1.1\r\n\r\n")?;
         let head = read_head(&mut self.0)?;
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Content-Length: "))
-            .context("no length")?;
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).context("no length")?;
         let mut body = vec![0; length.trim().parse()?];
         self.0.read_exact(&mut body)?;
         Ok(String::from_utf8(body)?)
@@ -236,11 +215,7 @@ pub(crate) fn refused(address: &str) -> Result<bool> {
 /// Connects from a chosen address and port.
 pub(crate) fn connect_from(source: SocketAddr, target: SocketAddr) -> Result<TcpStream> {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
-    let family = if source.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if source.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket(family, SocketType::STREAM, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &source)?;

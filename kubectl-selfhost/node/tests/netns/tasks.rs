@@ -33,10 +33,7 @@ impl Node {
         for address in ["10.0.0.1/32", "10.0.0.2/32"] {
             ip(&format!("addr add {address} dev lo"))?;
         }
-        Ok(Self {
-            _namespace: namespace,
-            directory: tempfile::tempdir()?,
-        })
+        Ok(Self { _namespace: namespace, directory: tempfile::tempdir()? })
     }
 
     /// A `prove-path` that diverts already.
@@ -54,17 +51,13 @@ impl Node {
         ];
         let task = NodePart::task(&args, &self.directory.path().join("result"))?;
         // As the plugin does it: the open port is the sign.
-        eventually(SOON, "the port to be open", || {
-            Ok(TcpStream::connect(loopback(6444)).is_ok())
-        })?;
+        eventually(SOON, "the port to be open", || Ok(TcpStream::connect(loopback(6444)).is_ok()))?;
         Ok(task)
     }
 
     fn answered(&self) -> Result<bool> {
         let result = fs::read_to_string(self.directory.path().join("result"))?;
-        Ok(serde_json::from_str::<ProvePath>(&result)
-            .with_context(|| result.clone())?
-            .answered)
+        Ok(serde_json::from_str::<ProvePath>(&result).with_context(|| result.clone())?.answered)
     }
 }
 
@@ -86,10 +79,7 @@ fn the_one_source_is_diverted_and_answered() -> Result<()> {
     }
     let mut words = String::new();
     TcpStream::connect(loopback(6444))?.read_to_string(&mut words)?;
-    ensure!(
-        words.is_empty(),
-        "a stranger at the port itself gets no token: {words:?}"
-    );
+    ensure!(words.is_empty(), "a stranger at the port itself gets no token: {words:?}");
     ensure!(task.is_running()?, "and does not end the task");
     let mut prober = from(PROBER)?;
     prober.write_all(b"something unread")?;
@@ -147,22 +137,11 @@ fn a_killed_proof_diverts_nothing_for_long() -> Result<()> {
 fn a_taken_port_leaves_no_table() -> Result<()> {
     let node = Node::new()?;
     let _taken = std::net::TcpListener::bind("0.0.0.0:6444")?;
-    let args = [
-        "prove-path",
-        "--from",
-        PROBER,
-        "--node-ip",
-        "10.0.0.1",
-        "--token",
-        "x",
-    ];
+    let args = ["prove-path", "--from", PROBER, "--node-ip", "10.0.0.1", "--token", "x"];
     let mut task = NodePart::task(&args, &node.directory.path().join("result"))?;
     ensure!(task.ends(SOON)?.code() == Some(1));
     let result = fs::read_to_string(node.directory.path().join("result"))?;
-    ensure!(
-        result.starts_with(r#"{"error":"listen on port 6444: "#),
-        "{result}"
-    );
+    ensure!(result.starts_with(r#"{"error":"listen on port 6444: "#), "{result}");
     ensure!(tables()?.is_empty(), "{}", tables()?);
     Ok(())
 }
@@ -184,48 +163,20 @@ fn inspect_tries_the_kernel_out() -> Result<()> {
             .env("PATH", path)
             .env("SELFHOST_TERMINATION_LOG", node.directory.path().join("result"))
             .output()?;
-        ensure!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let message = fs::read_to_string(node.directory.path().join("result"))?;
-        ensure!(
-            String::from_utf8(output.stdout)?.trim_end() == message,
-            "both say the same"
-        );
+        ensure!(String::from_utf8(output.stdout)?.trim_end() == message, "both say the same");
         Ok(serde_json::from_str(&message)?)
     };
     let report = inspect(&std::env::var("PATH")?)?;
-    ensure!(
-        report.divert.supported && report.divert.error.is_none(),
-        "{:?}",
-        report.divert
-    );
-    ensure!(
-        report
-            .ports
-            .iter()
-            .map(|port| (port.port, port.free))
-            .eq([(6444, true), (10267, false)])
-    );
-    ensure!(
-        report.manifests.keys().eq(["etcd.yaml"]),
-        "{:?}",
-        report.manifests
-    );
-    ensure!(
-        report.processes.is_empty(),
-        "this namespace is its own node: {:?}",
-        report.processes
-    );
+    ensure!(report.divert.supported && report.divert.error.is_none(), "{:?}", report.divert);
+    ensure!(report.ports.iter().map(|port| (port.port, port.free)).eq([(6444, true), (10267, false)]));
+    ensure!(report.manifests.keys().eq(["etcd.yaml"]), "{:?}", report.manifests);
+    ensure!(report.processes.is_empty(), "this namespace is its own node: {:?}", report.processes);
     ensure!(tables()?.is_empty(), "the trial leaves nothing: {}", tables()?);
 
     let report = inspect("/nowhere")?;
     let error = report.divert.error.context("there is no nft")?;
-    ensure!(
-        !report.divert.supported && error.starts_with("run nft: "),
-        "{error}"
-    );
+    ensure!(!report.divert.supported && error.starts_with("run nft: "), "{error}");
     Ok(())
 }

@@ -23,14 +23,10 @@ pub(super) async fn send_once(
 ) -> Result<Answer, Failure> {
     let request = channel.request(outgoing)?;
     let connection = dialer.dial().await?;
-    let (mut sender, connection) = http1::handshake(connection)
-        .await
-        .map_err(|error| Failure::from_error(&error))?;
+    let (mut sender, connection) =
+        http1::handshake(connection).await.map_err(|error| Failure::from_error(&error))?;
     let mut exchange = pin!(async move {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| Failure::from_error(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| Failure::from_error(&error))?;
         read(response).await
     });
     // The connection moves the bytes; it may end first, with the answer still to be read.
@@ -49,10 +45,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(dialer: Dialer) -> Self {
-        Self {
-            dialer,
-            idle: Mutex::default(),
-        }
+        Self { dialer, idle: Mutex::default() }
     }
 
     pub(super) async fn send(
@@ -70,14 +63,11 @@ impl Pool {
         }
         // Go's `shouldRetryRequest`: a fresh connection has no reason to hang up, so there is no second replay.
         let connection = self.dialer.dial().await?;
-        let (sender, connection) = http1::handshake(connection)
-            .await
-            .map_err(|error| Failure::from_error(&error))?;
+        let (sender, connection) =
+            http1::handshake(connection).await.map_err(|error| Failure::from_error(&error))?;
         // It ends with its sender; its errors reach the request in flight.
         tokio::spawn(connection);
-        self.attempt(sender, channel, outgoing)
-            .await
-            .map_err(AttemptError::into_failure)
+        self.attempt(sender, channel, outgoing).await.map_err(AttemptError::into_failure)
     }
 
     /// Go's net/http replays on a used connection if nothing was written (`nothingWrittenError`), and for idempotent

@@ -48,10 +48,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(dialer: Dialer) -> Self {
-        Self {
-            dialer,
-            current: Mutex::new(None),
-        }
+        Self { dialer, current: Mutex::new(None) }
     }
 
     pub(super) async fn send(
@@ -68,9 +65,7 @@ impl Shared {
         }
         self.retire(&dial);
         on_replay();
-        attempt(self.current_or_dial(), channel, outgoing)
-            .await
-            .map_err(AttemptError::into_failure)
+        attempt(self.current_or_dial(), channel, outgoing).await.map_err(AttemptError::into_failure)
     }
 
     /// Requests that come while a dial is under way share its outcome, as with Go's `dialCall`.

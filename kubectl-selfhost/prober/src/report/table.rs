@@ -18,11 +18,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result {
     let header = ["REQUESTS", "FAILED", "RETRY-AFTER", "LONGEST-GAP", "P99"].map(str::to_owned);
     write_row(out, "AVAILABILITY", &header)?;
     for series in &report.series {
-        write_row(
-            out,
-            &format!("{} {}", series.target, series.mode),
-            &cells(&series.summary),
-        )?;
+        write_row(out, &format!("{} {}", series.target, series.mode), &cells(&series.summary))?;
     }
     if report.series.len() > 1 {
         write_row(out, "total", &cells(&report.total))?;
@@ -42,10 +38,7 @@ pub(super) fn write(report: &Report, out: &mut impl Write) -> Result {
     }
     if report.max_send_lag > NOTABLE_LAG {
         let lag = seconds(report.max_send_lag);
-        write_line(
-            out,
-            &format!("note: the prober's own machine delayed requests by up to {lag}"),
-        )?;
+        write_line(out, &format!("note: the prober's own machine delayed requests by up to {lag}"))?;
     }
     Ok(())
 }
@@ -56,9 +49,7 @@ fn cells(summary: &Summary) -> [String; 5] {
         summary.counts.failed.to_string(),
         summary.counts.retry_after.to_string(),
         seconds(summary.longest_gap.length),
-        summary
-            .latency
-            .map_or_else(|| "-".to_owned(), |latency| short(latency.p99)),
+        summary.latency.map_or_else(|| "-".to_owned(), |latency| short(latency.p99)),
     ]
 }
 
@@ -71,26 +62,12 @@ fn write_row(out: &mut impl Write, name: &str, cells: &[String; 5]) -> Result {
         name
     };
     let [requests, failed, retry_after, gap, p99] = cells;
-    writeln!(
-        out,
-        "{name:<NAME_WIDTH$}{requests:>10}{failed:>8}{retry_after:>13}{gap:>13}{p99:>8}"
-    )
+    writeln!(out, "{name:<NAME_WIDTH$}{requests:>10}{failed:>8}{retry_after:>13}{gap:>13}{p99:>8}")
 }
 
 fn write_gap(out: &mut impl Write, gap: &Gap) -> Result {
-    let during = gap
-        .step
-        .as_ref()
-        .map(|step| format!(" ({step})"))
-        .unwrap_or_default();
-    write_line(
-        out,
-        &format!(
-            "longest gap: {} at {}{during}",
-            seconds(gap.length),
-            seconds(gap.began_at)
-        ),
-    )
+    let during = gap.step.as_ref().map(|step| format!(" ({step})")).unwrap_or_default();
+    write_line(out, &format!("longest gap: {} at {}{during}", seconds(gap.length), seconds(gap.began_at)))
 }
 
 fn write_failures(out: &mut impl Write, report: &Report) -> Result {
@@ -100,24 +77,13 @@ fn write_failures(out: &mut impl Write, report: &Report) -> Result {
         }
         let mut failures: Vec<_> = series.summary.failures.iter().collect();
         failures.sort_by_key(|(_, count)| Reverse(**count));
-        let kinds: Vec<String> = failures
-            .into_iter()
-            .map(|(kind, count)| format!("{count} {kind}"))
-            .collect();
+        let kinds: Vec<String> =
+            failures.into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         write_line(out, &format!("failed at {} {}:", series.target, series.mode))?;
         write_line(out, &format!("  {}", kinds.join(", ")))?;
         for sample in &series.first_failures {
-            let step = sample
-                .step
-                .as_ref()
-                .map(|step| format!(" ({step})"))
-                .unwrap_or_default();
-            let line = format!(
-                "  {}{step} {}: {}",
-                seconds(sample.at),
-                sample.request,
-                sample.text
-            );
+            let step = sample.step.as_ref().map(|step| format!(" ({step})")).unwrap_or_default();
+            let line = format!("  {}{step} {}: {}", seconds(sample.at), sample.request, sample.text);
             write_line(out, &line)?;
         }
     }
@@ -131,10 +97,7 @@ fn write_line(out: &mut impl Write, line: &str) -> Result {
     let indent = line.chars().take_while(|c| *c == ' ').count();
     let mut column = indent;
     write!(out, "{:indent$}", "")?;
-    for word in line
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty())
-    {
+    for word in line.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()) {
         let length = word.chars().count();
         let is_first = column == indent;
         if !is_first && column + 1 + length > WIDTH {
@@ -190,40 +153,20 @@ mod tests {
         let failed = failures.iter().map(|(_, count)| count).sum();
         let ok = requests - retry_after - failed;
         Summary {
-            counts: Counts {
-                requests,
-                ok,
-                failed,
-                retry_after,
-                replayed: 0,
-            },
+            counts: Counts { requests, ok, failed, retry_after, replayed: 0 },
             failures: failures.iter().copied().collect(),
-            latency: (ok > 0).then_some(Latency {
-                p50: millis(3),
-                p99: millis(12),
-                max: millis(80),
-            }),
+            latency: (ok > 0).then_some(Latency { p50: millis(3), p99: millis(12), max: millis(80) }),
             longest_gap: gap,
         }
     }
 
     fn gap(length: u64, began_at: u64, step: Option<&str>) -> Gap {
-        Gap {
-            length: millis(length),
-            began_at: millis(began_at),
-            step: step.map(str::to_owned),
-        }
+        Gap { length: millis(length), began_at: millis(began_at), step: step.map(str::to_owned) }
     }
 
     fn series(target: &str, mode: Mode, summary: Summary) -> SeriesReport {
         let target = target.to_owned();
-        SeriesReport {
-            target,
-            mode,
-            rate_per_second: 100.0,
-            summary,
-            first_failures: Vec::new(),
-        }
+        SeriesReport { target, mode, rate_per_second: 100.0, summary, first_failures: Vec::new() }
     }
 
     fn report(total: Summary, series: Vec<SeriesReport>) -> Report {
@@ -241,10 +184,7 @@ mod tests {
     #[test]
     fn one_series_that_never_failed() {
         let figures = summary(7210, 1, &[], gap(80, 31_420, Some("release")));
-        let report = report(
-            figures.clone(),
-            vec![series("10.250.0.11:6443", Mode::New, figures)],
-        );
+        let report = report(figures.clone(), vec![series("10.250.0.11:6443", Mode::New, figures)]);
         let expected = "\
 AVAILABILITY                  REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP     P99
 10.250.0.11:6443 new              7210       0            1        0.08s    12ms
@@ -259,12 +199,7 @@ longest gap: 0.08s at 31.42s (release)
         let mut bad = series(
             "[2001:db8:1234:5678:9abc:def0:1234:5678]:6443",
             Mode::ReusedHttp1,
-            summary(
-                8273,
-                0,
-                &refused,
-                gap(45_500, 12_310, Some("replace kube-apiserver")),
-            ),
+            summary(8273, 0, &refused, gap(45_500, 12_310, Some("replace kube-apiserver"))),
         );
         bad.first_failures.push(FailureSample {
             at: millis(12_330),
@@ -273,17 +208,8 @@ longest gap: 0.08s at 31.42s (release)
             request: "GET /api/v1/namespaces/default".to_owned(),
             text: "connect: connection\nrefused (os error 111), and more than fits".to_owned(),
         });
-        let good = series(
-            "10.250.0.11:6443",
-            Mode::Reused,
-            summary(7000, 0, &[], gap(80, 100, None)),
-        );
-        let mut total = summary(
-            15_273,
-            0,
-            &refused,
-            gap(45_500, 12_310, Some("replace kube-apiserver")),
-        );
+        let good = series("10.250.0.11:6443", Mode::Reused, summary(7000, 0, &[], gap(80, 100, None)));
+        let mut total = summary(15_273, 0, &refused, gap(45_500, 12_310, Some("replace kube-apiserver")));
         total.counts.replayed = 3;
         let mut report = report(total, vec![good, bad]);
         report.ended_by = Some("maxDuration".to_owned());
@@ -304,12 +230,7 @@ ended by itself: maxDuration reached after 72.00s
 note: the prober's own machine delayed requests by up to 1.50s
 ";
         assert_eq!(report.to_string(), expected);
-        assert!(
-            report
-                .to_string()
-                .lines()
-                .all(|line| line.chars().count() <= WIDTH)
-        );
+        assert!(report.to_string().lines().all(|line| line.chars().count() <= WIDTH));
         let kinds: BTreeMap<_, _> = refused.into_iter().collect();
         assert_eq!(report.total.failures, kinds);
     }
@@ -326,13 +247,8 @@ note: the prober's own machine delayed requests by up to 1.50s
 
     #[test]
     fn latencies_keep_three_digits() {
-        let cases = [
-            (0, "0.0ms"),
-            (9_940, "9.9ms"),
-            (9_960, "10ms"),
-            (999_400, "999ms"),
-            (1_234_000, "1.23s"),
-        ];
+        let cases =
+            [(0, "0.0ms"), (9_940, "9.9ms"), (9_960, "10ms"), (999_400, "999ms"), (1_234_000, "1.23s")];
         for (micros, expected) in cases {
             assert_eq!(short(Duration::from_micros(micros)), expected, "{micros}");
         }

@@ -33,10 +33,7 @@ async fn all_fail(pki: &Pki, server: &Server, mode: Mode, kind: &str) -> Report 
     }
     let samples = &report.series[0].first_failures;
     assert_eq!(samples.len(), 3);
-    assert!(
-        samples.iter().all(|sample| !sample.text.is_empty()),
-        "{samples:?}"
-    );
+    assert!(samples.iter().all(|sample| !sample.text.is_empty()), "{samples:?}");
     report
 }
 
@@ -124,10 +121,7 @@ async fn closed_in_the_middle_of_an_answer() {
     for mode in [Mode::New, Mode::ReusedHttp1] {
         let server = server::tls(pki.server("http/1.1"), |mut stream| async move {
             read_some(&mut stream).await;
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
-                .await
-                .unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await.unwrap();
             stream.shutdown().await.unwrap();
             drain(stream).await;
         })
@@ -152,10 +146,7 @@ async fn tls_fails() {
     let pki = Pki::new();
     let garbage = server::tcp(|mut stream| async move {
         read_some(&mut stream).await;
-        stream
-            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         drain(stream).await;
     })
     .await;
@@ -164,10 +155,7 @@ async fn tls_fails() {
 
         let untrusted = server::tls(Pki::new().server(protocol(mode)), drain).await;
         let report = all_fail(&pki, &untrusted, mode, "tls").await;
-        assert!(
-            report.series[0].first_failures[0].text.contains("certificate"),
-            "{report}"
-        );
+        assert!(report.series[0].first_failures[0].text.contains("certificate"), "{report}");
 
         // In TLS 1.3 the client learns only after its handshake that it should have shown a certificate.
         let acceptor = TlsAcceptor::from(pki.server_for_certificates(protocol(mode)));
@@ -181,12 +169,7 @@ async fn tls_fails() {
         })
         .await;
         let report = all_fail(&pki, &strict, mode, "tls").await;
-        assert!(
-            report.series[0].first_failures[0]
-                .text
-                .contains("CertificateRequired"),
-            "{report}"
-        );
+        assert!(report.series[0].first_failures[0].text.contains("CertificateRequired"), "{report}");
     }
     let old = server::tls(pki.server("http/1.1"), drain).await;
     all_fail(&pki, &old, Mode::Reused, "tls").await;
@@ -221,15 +204,9 @@ async fn statuses() {
             .await;
             if let Some(kind) = kind {
                 let report = all_fail(&pki, &server, mode, kind).await;
-                assert!(
-                    report.series[0].first_failures[0].text.contains("because"),
-                    "{report}"
-                );
+                assert!(report.series[0].first_failures[0].text.contains("because"), "{report}");
             } else {
-                let counts = run(config(&pki, server.address, mode, REQUESTS))
-                    .await
-                    .total
-                    .counts;
+                let counts = run(config(&pki, server.address, mode, REQUESTS)).await.total.counts;
                 assert_eq!(
                     (counts.retry_after, counts.failed, counts.ok),
                     (REQUESTS, 0, 0),
@@ -269,9 +246,7 @@ async fn what_is_expected_is_ok() {
         }
         let mut paths = paths.lock().unwrap().clone();
         paths.sort();
-        let expected: Vec<_> = (0..REQUESTS)
-            .map(|counter| format!("/stream-0-0-0/{counter}"))
-            .collect();
+        let expected: Vec<_> = (0..REQUESTS).map(|counter| format!("/stream-0-0-0/{counter}")).collect();
         assert_eq!(paths, expected, "{mode}");
     }
 }

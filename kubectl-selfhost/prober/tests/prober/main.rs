@@ -50,22 +50,13 @@ async fn run(config: Config) -> Report {
     prober.wait().await;
     let report = prober.stop().await;
     let counts = report.total.counts;
-    assert_eq!(
-        counts.requests,
-        counts.ok + counts.retry_after + counts.failed,
-        "{report}"
-    );
+    assert_eq!(counts.requests, counts.ok + counts.retry_after + counts.failed, "{report}");
     report
 }
 
 /// The failures as text, so that a wrong one is shown with its name.
 fn failures(report: &Report) -> BTreeMap<String, u64> {
-    report
-        .total
-        .failures
-        .iter()
-        .map(|(kind, count)| (kind.to_string(), *count))
-        .collect()
+    report.total.failures.iter().map(|(kind, count)| (kind.to_string(), *count)).collect()
 }
 
 fn only(kind: &str, count: u64) -> BTreeMap<String, u64> {

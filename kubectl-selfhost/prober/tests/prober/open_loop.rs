@@ -70,10 +70,7 @@ async fn a_gap_is_as_long_as_the_server_was_away() {
         prober.mark("down");
         is_down.store(true, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(1200)).await;
-        let budget = Budget {
-            max_failed: u64::MAX,
-            max_gap: Duration::from_secs(1),
-        };
+        let budget = Budget { max_failed: u64::MAX, max_gap: Duration::from_secs(1) };
         let exceeded = budget.check(&prober.snapshot()).unwrap_err();
         assert!(matches!(exceeded, BudgetExceeded::Gap { .. }), "{exceeded}");
         prober.mark("up again");
@@ -86,19 +83,13 @@ async fn a_gap_is_as_long_as_the_server_was_away() {
         let gap = &report.total.longest_gap;
         assert!(gap.length >= Duration::from_secs(1), "{mode}: {report}");
         let ratio = gap.length.as_secs_f64() / on_server.as_secs_f64();
-        assert!(
-            (0.7..1.4).contains(&ratio),
-            "{mode}: {gap:?} here, {on_server:?} on the server"
-        );
+        assert!((0.7..1.4).contains(&ratio), "{mode}: {gap:?} here, {on_server:?} on the server");
         assert_eq!(gap.step.as_deref(), Some("down"), "{mode}: {report}");
 
         let names: Vec<_> = report.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["up", "down", "up again"]);
         let failed_while_down = report.steps[1].counts.failed;
-        assert!(
-            failed_while_down > 0 && failed_while_down <= report.total.counts.failed,
-            "{report}"
-        );
+        assert!(failed_while_down > 0 && failed_while_down <= report.total.counts.failed, "{report}");
         let sample = &report.series[0].first_failures[0];
         assert_eq!(sample.step.as_deref(), Some("down"), "{sample:?}");
     }
@@ -119,11 +110,7 @@ async fn a_server_that_never_answers_is_one_gap_from_start_to_end() {
         .max_duration(Duration::from_millis(500));
     let report = run(config).await;
     let gap = &report.total.longest_gap;
-    assert_eq!(
-        (gap.began_at, gap.length),
-        (Duration::ZERO, report.duration),
-        "{report}"
-    );
+    assert_eq!((gap.began_at, gap.length), (Duration::ZERO, report.duration), "{report}");
 }
 
 #[tokio::test]
@@ -170,14 +157,7 @@ async fn the_report_survives_json_and_keeps_each_series_apart() {
     let counts: Vec<_> = report
         .series
         .iter()
-        .map(|s| {
-            (
-                s.target.as_str(),
-                s.mode.as_str(),
-                s.summary.counts.ok,
-                s.summary.counts.failed,
-            )
-        })
+        .map(|s| (s.target.as_str(), s.mode.as_str(), s.summary.counts.ok, s.summary.counts.failed))
         .collect();
     let expected = [
         ("one", "new", 10, 0),
@@ -190,10 +170,7 @@ async fn the_report_survives_json_and_keeps_each_series_apart() {
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["total"]["failures"]["http-404"], 20);
     assert_eq!(json["series"][2]["mode"], "new");
-    assert!(
-        json["series"][0]["summary"]["longestGap"]["beganAtSeconds"].is_f64(),
-        "{json}"
-    );
+    assert!(json["series"][0]["summary"]["longestGap"]["beganAtSeconds"].is_f64(), "{json}");
     let again: selfhost_prober::Report = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(serde_json::to_value(&again).unwrap(), json);
 }

@@ -46,8 +46,7 @@ impl RawHttp2 {
 
     pub(crate) async fn answer_ok(&mut self, stream: u32) {
         // 0x88 is `:status: 200` in HPACK's static table.
-        self.write_frame(HEADERS, END_STREAM_AND_HEADERS, stream, &[0x88])
-            .await;
+        self.write_frame(HEADERS, END_STREAM_AND_HEADERS, stream, &[0x88]).await;
     }
 
     pub(crate) async fn reset(&mut self, stream: u32, code: u32) {

@@ -118,18 +118,8 @@ async fn a_connection_that_goes_away_after_its_answer_costs_nothing() {
         }
     })
     .await;
-    let report = run(config_of(
-        &pki,
-        server.address,
-        Load::reads(Mode::Reused, 1, 5.0),
-        3,
-    ))
-    .await;
-    assert_eq!(
-        (report.total.counts.ok, report.total.counts.failed),
-        (3, 0),
-        "{report}"
-    );
+    let report = run(config_of(&pki, server.address, Load::reads(Mode::Reused, 1, 5.0), 3)).await;
+    assert_eq!((report.total.counts.ok, report.total.counts.failed), (3, 0), "{report}");
     assert_eq!(server.connections(), 3);
 }
 
@@ -156,11 +146,7 @@ async fn a_graceful_shutdown_under_load_fails_nothing() {
     .await;
     let load = Load::reads(Mode::Reused, 3, 50.0);
     let report = run(config_of(&pki, server.address, load, 225).timeout(Duration::from_secs(10))).await;
-    assert_eq!(
-        (report.total.counts.ok, report.total.counts.failed),
-        (225, 0),
-        "{report}"
-    );
+    assert_eq!((report.total.counts.ok, report.total.counts.failed), (225, 0), "{report}");
     assert!(server.connections() >= 6, "the test shut nothing down");
 }
 
@@ -168,10 +154,7 @@ async fn a_graceful_shutdown_under_load_fails_nothing() {
 async fn one_answer_per_connection(pki: &Pki) -> Server {
     server::tls(pki.server("http/1.1"), |mut stream| async move {
         read_some(&mut stream).await;
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            .await
-            .unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         read_some(&mut stream).await;
         stream.shutdown().await.unwrap();
         drain(stream).await;

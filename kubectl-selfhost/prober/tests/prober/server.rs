@@ -55,11 +55,7 @@ where
             tokio::spawn(serve(stream));
         }
     });
-    Server {
-        address,
-        connections,
-        task,
-    }
+    Server { address, connections, task }
 }
 
 /// Hands each connection to `serve` once TLS stands.
@@ -107,9 +103,7 @@ where
                         .await
                 }
                 Mode::New | Mode::ReusedHttp1 => {
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(io, service)
-                        .await
+                    hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
                 }
             };
         }

@@ -59,10 +59,7 @@ impl Home {
     }
 
     fn environment(&self) -> Environment {
-        Environment {
-            home: Some(self.0.path().to_owned()),
-            ..Environment::default()
-        }
+        Environment { home: Some(self.0.path().to_owned()), ..Environment::default() }
     }
 }
 
@@ -75,11 +72,7 @@ fn with_main() -> (Home, Environment) {
 
 fn token(config: &Config) -> Option<String> {
     // Serialised, a secret is told.
-    Some(
-        serde_json::to_value(&config.auth_info).unwrap()["token"]
-            .as_str()?
-            .to_owned(),
-    )
+    Some(serde_json::to_value(&config.auth_info).unwrap()["token"].as_str()?.to_owned())
 }
 
 async fn server(flags: &Connection, environment: &Environment) -> String {
@@ -98,25 +91,11 @@ async fn the_file_at_home_is_used_without_flags() {
 #[tokio::test]
 async fn of_a_list_the_first_file_wins_and_missing_ones_are_passed_over() {
     let home = Home::new();
-    let files = [
-        home.0.path().join("none"),
-        home.write("b", MAIN),
-        PathBuf::new(),
-        home.write("c", SECOND),
-    ];
+    let files = [home.0.path().join("none"), home.write("b", MAIN), PathBuf::new(), home.write("c", SECOND)];
     let list: OsString = std::env::join_paths(files).unwrap();
-    let environment = Environment {
-        kubeconfig: Some(list),
-        ..home.environment()
-    };
-    assert_eq!(
-        server(&Connection::default(), &environment).await,
-        "https://prod:6443/"
-    );
-    let other = Connection {
-        context: Some("other".into()),
-        ..Connection::default()
-    };
+    let environment = Environment { kubeconfig: Some(list), ..home.environment() };
+    assert_eq!(server(&Connection::default(), &environment).await, "https://prod:6443/");
+    let other = Connection { context: Some("other".into()), ..Connection::default() };
     let config = load(&other, &environment).await.unwrap();
     assert_eq!(config.cluster_url.to_string(), "https://other:6443/");
     assert_eq!(
@@ -129,16 +108,10 @@ async fn of_a_list_the_first_file_wins_and_missing_ones_are_passed_over() {
 #[tokio::test]
 async fn a_file_that_a_flag_names_must_exist() {
     let (home, environment) = with_main();
-    let flags = Connection {
-        kubeconfig: Some(home.0.path().join("none")),
-        ..Connection::default()
-    };
+    let flags = Connection { kubeconfig: Some(home.0.path().join("none")), ..Connection::default() };
     let error = load(&flags, &environment).await.unwrap_err();
     assert!(matches!(error, KubeconfigError::Read { .. }), "{error}");
-    let flags = Connection {
-        kubeconfig: Some(home.write("second", SECOND)),
-        ..Connection::default()
-    };
+    let flags = Connection { kubeconfig: Some(home.write("second", SECOND)), ..Connection::default() };
     assert_eq!(server(&flags, &environment).await, "https://other:6443/");
 }
 
@@ -175,10 +148,7 @@ async fn a_token_replaces_every_other_way_to_say_who() {
         "{exec: {apiVersion: client.authentication.k8s.io/v1, command: /none}}",
     );
     home.write(".kube/config", &with_plugin);
-    let flags = Connection {
-        token: Some("t".into()),
-        ..Connection::default()
-    };
+    let flags = Connection { token: Some("t".into()), ..Connection::default() };
     let config = load(&flags, &home.environment()).await.unwrap();
     assert_eq!(token(&config).as_deref(), Some("t"));
     assert!(config.auth_info.exec.is_none());
@@ -202,31 +172,19 @@ async fn names_that_do_not_exist_are_told_with_those_that_do() {
     let (_home, environment) = with_main();
     for (flags, message) in [
         (
-            Connection {
-                context: Some("x".into()),
-                ..Connection::default()
-            },
+            Connection { context: Some("x".into()), ..Connection::default() },
             "context \"x\" does not exist in the kubeconfig | there are: prod, lab",
         ),
         (
-            Connection {
-                cluster: Some("x".into()),
-                ..Connection::default()
-            },
+            Connection { cluster: Some("x".into()), ..Connection::default() },
             "cluster \"x\" does not exist in the kubeconfig | there are: prod, lab",
         ),
         (
-            Connection {
-                user: Some("x".into()),
-                ..Connection::default()
-            },
+            Connection { user: Some("x".into()), ..Connection::default() },
             "user \"x\" does not exist in the kubeconfig | there are: ann, bob",
         ),
         (
-            Connection {
-                server: Some("https://".into()),
-                ..Connection::default()
-            },
+            Connection { server: Some("https://".into()), ..Connection::default() },
             "\"https://\" is not the URL of an API server | for example https://10.0.0.1:6443",
         ),
     ] {
@@ -239,23 +197,16 @@ async fn names_that_do_not_exist_are_told_with_those_that_do() {
 async fn a_kubeconfig_without_a_current_context_asks_for_one() {
     let home = Home::new();
     home.write(".kube/config", &MAIN.replace("current-context: prod", ""));
-    let error = load(&Connection::default(), &home.environment())
-        .await
-        .unwrap_err();
+    let error = load(&Connection::default(), &home.environment()).await.unwrap_err();
     assert_eq!(error.hint().unwrap(), "pass --context; there are: prod, lab");
 }
 
 #[tokio::test]
 async fn nothing_configured_says_where_it_looked() {
     let home = Home::new();
-    let error = load(&Connection::default(), &home.environment())
-        .await
-        .unwrap_err();
+    let error = load(&Connection::default(), &home.environment()).await.unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.starts_with("no cluster is configured: none in ") && text.contains(".kube"),
-        "{text}"
-    );
+    assert!(text.starts_with("no cluster is configured: none in ") && text.contains(".kube"), "{text}");
     assert!(error.hint().unwrap().contains("--kubeconfig"));
 }
 
@@ -276,19 +227,10 @@ async fn the_kubeconfigs_proxy_beats_the_environments() {
     let (_home, mut environment) = with_main();
     environment.proxies.https = Some("http://everywhere:3128".into());
     environment.proxies.none = Some("lab,prod".into());
-    let lab = Connection {
-        context: Some("lab".into()),
-        ..Connection::default()
-    };
+    let lab = Connection { context: Some("lab".into()), ..Connection::default() };
     let proxy = |config: Config| config.proxy_url.map(|url| url.to_string());
-    assert_eq!(
-        proxy(load(&lab, &environment).await.unwrap()).as_deref(),
-        Some("http://labproxy:8080/")
-    );
-    assert_eq!(
-        proxy(load(&Connection::default(), &environment).await.unwrap()),
-        None
-    );
+    assert_eq!(proxy(load(&lab, &environment).await.unwrap()).as_deref(), Some("http://labproxy:8080/"));
+    assert_eq!(proxy(load(&Connection::default(), &environment).await.unwrap()), None);
     environment.proxies.none = None;
     let everywhere = load(&Connection::default(), &environment).await.unwrap();
     assert_eq!(proxy(everywhere).as_deref(), Some("http://everywhere:3128/"));

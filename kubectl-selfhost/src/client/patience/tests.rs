@@ -44,24 +44,17 @@ async fn send(
                     .header(RETRY_AFTER, seconds)
                     .body(Body::empty())
                     .unwrap()),
-                Does::Reset => Err(BoxError::from(std::io::Error::from(
-                    std::io::ErrorKind::ConnectionReset,
-                ))),
+                Does::Reset => Err(BoxError::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset))),
                 Does::Hang => std::future::pending().await,
             }
         }
     });
     let outcome = patience.layer(server).oneshot(request).await;
-    let outcome = outcome
-        .map(|response| response.status().as_u16())
-        .map_err(|error| error.to_string());
+    let outcome = outcome.map(|response| response.status().as_u16()).map_err(|error| error.to_string());
     (outcome, attempts.load(Ordering::Relaxed))
 }
 
-const PATIENT: Patience = Patience {
-    total: Duration::from_secs(10),
-    timeout: None,
-};
+const PATIENT: Patience = Patience { total: Duration::from_secs(10), timeout: None };
 
 #[tokio::test(start_paused = true)]
 async fn tries_again_what_cannot_be_done_twice() {
@@ -71,64 +64,19 @@ async fn tries_again_what_cannot_be_done_twice() {
     let apply = || request(Method::PATCH, Some("application/apply-patch+yaml"));
     let merge = || request(Method::PATCH, Some("application/merge-patch+json"));
     for (name, does, request, expected) in [
-        (
-            "a read that was cut",
-            &[Reset, Reset, Answer(200)] as &'static [Does],
-            get(),
-            (Ok(200), 3),
-        ),
-        (
-            "a read, busy",
-            &[Answer(503), Answer(429), Answer(200)],
-            get(),
-            (Ok(200), 3),
-        ),
+        ("a read that was cut", &[Reset, Reset, Answer(200)] as &'static [Does], get(), (Ok(200), 3)),
+        ("a read, busy", &[Answer(503), Answer(429), Answer(200)], get(), (Ok(200), 3)),
         ("a read, 500", &[Answer(500), Answer(200)], get(), (Ok(500), 1)),
-        (
-            "an apply that was cut",
-            &[Reset, Answer(200)],
-            apply(),
-            (Ok(200), 2),
-        ),
-        (
-            "a create that was cut",
-            &[Reset, Answer(201)],
-            post(),
-            (Err("connection reset by peer".into()), 1),
-        ),
-        (
-            "a merge that was cut",
-            &[Reset, Answer(200)],
-            merge(),
-            (Err("connection reset by peer".into()), 1),
-        ),
-        (
-            "a create, 503 of a load balancer",
-            &[Answer(503), Answer(201)],
-            post(),
-            (Ok(503), 1),
-        ),
-        (
-            "a create, refused with Retry-After",
-            &[AskFor(503, 1), Answer(201)],
-            post(),
-            (Ok(201), 2),
-        ),
-        (
-            "a create, too many requests",
-            &[Answer(429), Answer(201)],
-            post(),
-            (Ok(201), 2),
-        ),
+        ("an apply that was cut", &[Reset, Answer(200)], apply(), (Ok(200), 2)),
+        ("a create that was cut", &[Reset, Answer(201)], post(), (Err("connection reset by peer".into()), 1)),
+        ("a merge that was cut", &[Reset, Answer(200)], merge(), (Err("connection reset by peer".into()), 1)),
+        ("a create, 503 of a load balancer", &[Answer(503), Answer(201)], post(), (Ok(503), 1)),
+        ("a create, refused with Retry-After", &[AskFor(503, 1), Answer(201)], post(), (Ok(201), 2)),
+        ("a create, too many requests", &[Answer(429), Answer(201)], post(), (Ok(201), 2)),
     ] {
         let (outcome, attempts) = send(PATIENT, does, request).await;
-        let outcome = outcome.map_err(|text| {
-            if text.contains("reset") {
-                "connection reset by peer".into()
-            } else {
-                text
-            }
-        });
+        let outcome = outcome
+            .map_err(|text| if text.contains("reset") { "connection reset by peer".into() } else { text });
         assert_eq!((outcome, attempts), expected, "{name}");
     }
 }
@@ -139,28 +87,19 @@ async fn patience_ends() {
     let (outcome, attempts) = send(PATIENT, &[Does::Reset], request(Method::GET, None)).await;
     assert!(outcome.is_err());
     let took = begin.elapsed();
-    assert!(
-        (Duration::from_secs(7)..=Duration::from_secs(10)).contains(&took),
-        "{took:?}"
-    );
+    assert!((Duration::from_secs(7)..=Duration::from_secs(10)).contains(&took), "{took:?}");
     assert!((6..40).contains(&attempts), "{attempts}");
     // A server that asks for more than there is gets no second request.
     let (outcome, attempts) = send(PATIENT, &[Does::AskFor(503, 60)], request(Method::GET, None)).await;
     assert_eq!((outcome, attempts), (Ok(503), 1));
-    let once = Patience {
-        total: Duration::ZERO,
-        timeout: None,
-    };
+    let once = Patience { total: Duration::ZERO, timeout: None };
     let (_, attempts) = send(once, &[Does::Reset], request(Method::GET, None)).await;
     assert_eq!(attempts, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_request_timeout_holds_over_all_attempts() {
-    let limited = Patience {
-        total: Duration::from_secs(60),
-        timeout: Some(Duration::from_secs(3)),
-    };
+    let limited = Patience { total: Duration::from_secs(60), timeout: Some(Duration::from_secs(3)) };
     for does in [&[Does::Hang] as &'static [Does], &[Does::Reset]] {
         let begin = Instant::now();
         let (outcome, _) = send(limited, does, request(Method::GET, None)).await;
@@ -186,10 +125,7 @@ impl http_body::Body for Endless {
 
 #[tokio::test(start_paused = true)]
 async fn the_request_timeout_holds_for_bodies_but_watches() {
-    let limited = Patience {
-        total: Duration::ZERO,
-        timeout: Some(Duration::from_secs(3)),
-    };
+    let limited = Patience { total: Duration::ZERO, timeout: Some(Duration::from_secs(3)) };
     for (uri, ends) in [
         ("/api/v1/pods", true),
         ("/api/v1/pods?limit=1&watch=true", false),

@@ -149,20 +149,15 @@ impl Screen {
                 _ => super::Columns::Narrow,
             };
             // First, so that it is seen on a small terminal, too.
-            let note = note.map_or_else(
-                || "watching, Ctrl-C ends".to_owned(),
-                |note| theme.bad(note).to_string(),
-            );
+            let note =
+                note.map_or_else(|| "watching, Ctrl-C ends".to_owned(), |note| theme.bad(note).to_string());
             writeln!(text, "{} {note}\n", clock(Timestamp::now()))?;
             super::table::write(&mut text, &theme, columns, report)?;
         }
         let size = out.size();
         let text = String::from_utf8_lossy(&text);
-        let lines: Vec<String> = text
-            .lines()
-            .take(size.height.saturating_sub(1))
-            .map(|line| cut(line, size.width))
-            .collect();
+        let lines: Vec<String> =
+            text.lines().take(size.height.saturating_sub(1)).map(|line| cut(line, size.width)).collect();
         if self.n_lines != 0 {
             write!(out, "\x1b[{}A\r", self.n_lines)?;
         }
@@ -235,10 +230,7 @@ mod tests {
         assert_eq!(drawings.len(), 3);
         let n_lines = |drawing: &str| drawing.matches("\x1b[K\n").count();
         // 24 rows: the longest one fits, with a row for the cursor.
-        assert_eq!(
-            drawings.iter().map(|it| n_lines(it)).collect::<Vec<_>>(),
-            [13, 21, 13]
-        );
+        assert_eq!(drawings.iter().map(|it| n_lines(it)).collect::<Vec<_>>(), [13, 21, 13]);
         assert!(!drawings[0].contains("A\r"), "the first one goes over nothing");
         assert!(drawings[1].starts_with("\x1b[13A\r"));
         assert!(drawings[2].starts_with("\x1b[21A\r"));

@@ -40,10 +40,9 @@ fn large(n_workers: usize) -> impl Fn(&str) -> Answer + Send + 'static {
                 }));
                 list("PodList", &pods)
             }
-            DAEMONSETS => list(
-                "DaemonSetList",
-                &inventory.daemonsets.values().map(json_of).collect::<Vec<_>>(),
-            ),
+            DAEMONSETS => {
+                list("DaemonSetList", &inventory.daemonsets.values().map(json_of).collect::<Vec<_>>())
+            }
             _ => refuse(StatusCode::NOT_FOUND, "NotFound", "not found"),
         }
     }
@@ -66,11 +65,7 @@ fn forbidden(what: &str) -> Answer {
 }
 
 fn messages(inventory: &Inventory) -> Vec<String> {
-    inventory
-        .findings
-        .iter()
-        .map(|it| format!("{} {}: {}", it.code, it.subject, it.message))
-        .collect()
+    inventory.findings.iter().map(|it| format!("{} {}: {}", it.code, it.subject, it.message)).collect()
 }
 
 #[tokio::test]
@@ -102,13 +97,7 @@ async fn the_number_of_calls_does_not_depend_on_the_size() {
 #[tokio::test]
 async fn a_missing_right_is_a_finding_that_names_it() {
     let whole = large(2);
-    let (client, _) = mock(move |path| {
-        if path == NODES {
-            forbidden("nodes")
-        } else {
-            whole(path)
-        }
-    });
+    let (client, _) = mock(move |path| if path == NODES { forbidden("nodes") } else { whole(path) });
     let inventory = observe(&client, now()).await.unwrap();
     assert_eq!(
         messages(&inventory),
@@ -117,13 +106,7 @@ async fn a_missing_right_is_a_finding_that_names_it() {
             "SH0001 service default/kubernetes: cannot be read: not found"
         ]
     );
-    assert!(
-        inventory.findings[0]
-            .hint
-            .as_ref()
-            .unwrap()
-            .contains("docs/reference/rbac.md")
-    );
+    assert!(inventory.findings[0].hint.as_ref().unwrap().contains("docs/reference/rbac.md"));
     assert!(inventory.unread.contains(&Part::Nodes));
     // The rest is there: Pods tell on which nodes the control plane is.
     assert_eq!(inventory.control_plane.keys().collect::<Vec<_>>(), ["cp-1"]);
@@ -133,21 +116,11 @@ async fn a_missing_right_is_a_finding_that_names_it() {
 
 #[tokio::test]
 async fn without_any_right_nothing_is_known_and_nothing_is_missing() {
-    let (client, _) = mock(|path| {
-        if path == "/version" {
-            version("v1.37.2")
-        } else {
-            forbidden("everything")
-        }
-    });
+    let (client, _) =
+        mock(|path| if path == "/version" { version("v1.37.2") } else { forbidden("everything") });
     let inventory = observe(&client, now()).await.unwrap();
     assert_eq!(inventory.findings.len(), 7);
-    assert!(
-        inventory
-            .findings
-            .iter()
-            .all(|finding| finding.code == Code::Unreadable)
-    );
+    assert!(inventory.findings.iter().all(|finding| finding.code == Code::Unreadable));
     let report = Report::new(&inventory, "https://host");
     assert_eq!(report.hosting, Hosting::Unknown);
     assert_eq!(report.findings.len(), 7);
@@ -171,22 +144,18 @@ async fn one_object_that_does_not_parse_spoils_itself_alone() {
     let inventory = observe(&client, now()).await.unwrap();
     assert_eq!(inventory.instances.len(), 3);
     let bad = &messages(&inventory)[0];
-    assert!(
-        bad.starts_with("SH0001 pod kube-system/bad: is not understood: "),
-        "{bad}"
-    );
+    assert!(bad.starts_with("SH0001 pod kube-system/bad: is not understood: "), "{bad}");
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_kubernetes_is_a_finding() {
     let whole = large(0);
-    let (client, _) = mock(move |path| {
-        if path == DAEMONSETS {
-            (StatusCode::OK, "<html>proxy</html>".into())
-        } else {
-            whole(path)
-        }
-    });
+    let (client, _) =
+        mock(
+            move |path| {
+                if path == DAEMONSETS { (StatusCode::OK, "<html>proxy</html>".into()) } else { whole(path) }
+            },
+        );
     let inventory = observe(&client, now()).await.unwrap();
     assert!(inventory.unread.contains(&Part::DaemonSets));
     assert_eq!(inventory.instances.len(), 3);
@@ -213,56 +182,36 @@ async fn a_managed_cluster_is_no_fault() {
             &[json!({"metadata": {"name": "kube-dns"}, "spec": {"containers": [{"name": "dns"}]}})],
         ),
         DAEMONSETS => list("DaemonSetList", &[]),
-        "/api/v1/namespaces/default/services/kubernetes" => (
-            StatusCode::OK,
-            json!({"metadata": {}, "spec": {"clusterIP": "10.96.0.1"}}).to_string(),
-        ),
+        "/api/v1/namespaces/default/services/kubernetes" => {
+            (StatusCode::OK, json!({"metadata": {}, "spec": {"clusterIP": "10.96.0.1"}}).to_string())
+        }
         _ => refuse(StatusCode::NOT_FOUND, "NotFound", "not found"),
     });
     let inventory = observe(&client, now()).await.unwrap();
     let report = Report::new(&inventory, "https://host");
     assert_eq!(report.hosting, Hosting::External);
-    assert_eq!(
-        report.findings.iter().map(|it| it.code).collect::<Vec<_>>(),
-        [Code::NoControlPlane]
-    );
+    assert_eq!(report.findings.iter().map(|it| it.code).collect::<Vec<_>>(), [Code::NoControlPlane]);
     assert_eq!(inventory.service_ip, Some("10.96.0.1".parse().unwrap()));
 }
 
 #[tokio::test]
 async fn kubeadm_of_the_v1_11_era() {
-    for (name, source) in [
-        ("v1.11/hostpath", credentials::Source::HostPath),
-        ("v1.11/secrets", credentials::Source::Secret),
-    ] {
+    for (name, source) in
+        [("v1.11/hostpath", credentials::Source::HostPath), ("v1.11/secrets", credentials::Source::Secret)]
+    {
         let (client, _) = mock(fixture(name));
         let mut inventory = observe(&client, now()).await.unwrap();
         // Groups and objects that did not exist then are absent, not unreadable.
         assert_eq!(messages(&inventory), Vec::<String>::new(), "{name}");
         assert_eq!(inventory.operation, None);
-        assert_eq!(
-            inventory.daemonsets.keys().copied().collect::<Vec<_>>(),
-            Component::ALL
-        );
-        let seen: Vec<_> = inventory
-            .instances
-            .iter()
-            .map(|it| (it.component, it.node.as_str(), it.hosting))
-            .collect();
-        assert_eq!(
-            seen,
-            Component::ALL.map(|component| (component, "kube-master-1", Hosting::SelfHosted))
-        );
+        assert_eq!(inventory.daemonsets.keys().copied().collect::<Vec<_>>(), Component::ALL);
+        let seen: Vec<_> =
+            inventory.instances.iter().map(|it| (it.component, it.node.as_str(), it.hosting)).collect();
+        assert_eq!(seen, Component::ALL.map(|component| (component, "kube-master-1", Hosting::SelfHosted)));
         assert!(
-            inventory
-                .instances
-                .iter()
-                .all(|it| credentials::source(&it.pod, it.component.name()) == source)
+            inventory.instances.iter().all(|it| credentials::source(&it.pod, it.component.name()) == source)
         );
-        assert_eq!(
-            inventory.control_plane.keys().collect::<Vec<_>>(),
-            ["kube-master-1"]
-        );
+        assert_eq!(inventory.control_plane.keys().collect::<Vec<_>>(), ["kube-master-1"]);
         assert_eq!(inventory.etcd.keys().collect::<Vec<_>>(), ["kube-master-1"]);
 
         inventory.taken_at = "2018-08-01T00:00:00Z".parse().unwrap();
@@ -306,39 +255,18 @@ async fn certificates_in_secrets_are_found_and_judged() {
             "kube-scheduler in secret kube-system/scheduler.conf 2019-07-02T08:00:00Z",
         ]
     );
-    assert!(
-        inventory
-            .certificates
-            .iter()
-            .all(|it| matches!(it.place, Place::Secret(_)))
-    );
+    assert!(inventory.certificates.iter().all(|it| matches!(it.place, Place::Secret(_))));
     // By name, one call for each: never a list of Secrets.
     let calls = log.sorted();
     assert!(calls.iter().all(|call| !call.contains("/secrets?")), "{calls:?}");
-    assert_eq!(
-        calls.len() - before,
-        8,
-        "each Secret with credentials, and no service account's token"
-    );
+    assert_eq!(calls.len() - before, 8, "each Secret with credentials, and no service account's token");
 
     inventory.taken_at = "2019-06-20T00:00:00Z".parse().unwrap();
     let soon = Report::new(&inventory, "");
-    assert_eq!(
-        soon.findings
-            .iter()
-            .filter(|it| it.code == Code::CertificateExpires)
-            .count(),
-        5
-    );
+    assert_eq!(soon.findings.iter().filter(|it| it.code == Code::CertificateExpires).count(), 5);
     inventory.taken_at = "2019-08-01T00:00:00Z".parse().unwrap();
     let late = Report::new(&inventory, "");
-    assert_eq!(
-        late.findings
-            .iter()
-            .filter(|it| it.code == Code::CertificateExpired)
-            .count(),
-        5
-    );
+    assert_eq!(late.findings.iter().filter(|it| it.code == Code::CertificateExpired).count(), 5);
 }
 
 /// One right, as a role grants it and as a request takes it.
@@ -362,13 +290,7 @@ fn taken_by(call: &str) -> Right {
         ["apis", group, _, rest @ ..] => (*group, rest),
         _ => {
             let [namespace, group, name] = [(); 3].map(|()| String::new());
-            return Right {
-                namespace,
-                group,
-                resource: path.to_owned(),
-                name,
-                verb: "get".into(),
-            };
+            return Right { namespace, group, resource: path.to_owned(), name, verb: "get".into() };
         }
     };
     let (namespace, rest) = match rest {
@@ -396,10 +318,7 @@ fn documented() -> Vec<Right> {
             for rule in role["rules"].as_array().into_iter().flatten() {
                 let words = |key: &str, none: &[&str]| -> Vec<String> {
                     match rule[key].as_array() {
-                        Some(words) => words
-                            .iter()
-                            .map(|word| word.as_str().unwrap().to_owned())
-                            .collect(),
+                        Some(words) => words.iter().map(|word| word.as_str().unwrap().to_owned()).collect(),
                         None => none.iter().map(|word| (*word).to_owned()).collect(),
                     }
                 };
@@ -432,9 +351,5 @@ async fn the_documented_rights_are_those_that_are_taken() {
     certificates::in_secrets(&inventory, &client).await;
     let mut taken: Vec<Right> = log.sorted().iter().map(|call| taken_by(call)).collect();
     taken.sort();
-    assert_eq!(
-        documented(),
-        taken,
-        "each call has its right, and each right its call"
-    );
+    assert_eq!(documented(), taken, "each call has its right, and each right its call");
 }

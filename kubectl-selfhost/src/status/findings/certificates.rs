@@ -17,22 +17,13 @@ pub fn expiry(inventory: &Inventory) -> Vec<Finding> {
         .filter_map(|certificate| {
             let left = certificate.not_after.as_second() - inventory.taken_at.as_second();
             let (code, message) = if left <= 0 {
-                (
-                    Code::CertificateExpired,
-                    format!("expired {} ago", age::human(-left)),
-                )
+                (Code::CertificateExpired, format!("expired {} ago", age::human(-left)))
             } else if left < SOON {
-                (
-                    Code::CertificateExpires,
-                    format!("expires in {}", age::human(left)),
-                )
+                (Code::CertificateExpires, format!("expires in {}", age::human(left)))
             } else {
                 return None;
             };
-            let node = certificate
-                .node
-                .as_ref()
-                .map_or_else(String::new, |node| format!(" on {node}"));
+            let node = certificate.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
             let hint = match certificate.place {
                 Place::Secret(_) => "renew it, and put it into the Secret".to_owned(),
                 Place::Served(_) => {

@@ -30,9 +30,11 @@ pub fn missing(inventory: &Inventory) -> Vec<Finding> {
                 let subject = format!("{component} on {node}");
                 let finding = Finding::new(Code::Missing, subject, "has no Pod there");
                 let finding = bridged(inventory, component, node, finding);
-                findings.push(finding.hint(format!(
-                    "kubectl -n kube-system get pods --field-selector spec.nodeName={node}"
-                )));
+                findings.push(
+                    finding.hint(format!(
+                        "kubectl -n kube-system get pods --field-selector spec.nodeName={node}"
+                    )),
+                );
             }
         }
     }
@@ -61,19 +63,12 @@ pub fn not_ready(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
     for component in Component::ALL {
         for node in inventory.control_plane.keys() {
-            let here: Vec<&Pod> = inventory
-                .instances_on(component, node)
-                .map(|instance| &instance.pod)
-                .collect();
+            let here: Vec<&Pod> =
+                inventory.instances_on(component, node).map(|instance| &instance.pod).collect();
             // While one Pod takes over from another, one that serves is enough.
             if !here.iter().any(|pod| recognize::is_ready(pod)) {
                 findings.extend(here.iter().map(|pod| {
-                    bridged(
-                        inventory,
-                        component,
-                        node,
-                        unready(inventory, component.name(), node, pod),
-                    )
+                    bridged(inventory, component, node, unready(inventory, component.name(), node, pod))
                 }));
             }
         }
@@ -88,10 +83,7 @@ pub fn not_ready(inventory: &Inventory) -> Vec<Finding> {
 
 /// The finding; only a note where a running operation replaces the component, and its bridge serves meanwhile.
 fn bridged(inventory: &Inventory, component: Component, node: &str, mut finding: Finding) -> Finding {
-    let running = inventory
-        .operation
-        .as_ref()
-        .is_some_and(|operation| operation.running);
+    let running = inventory.operation.as_ref().is_some_and(|operation| operation.running);
     let serves = |bridge: &Pod| {
         recognize::label(bridge, labels::BRIDGE) == Some(component.name())
             && recognize::node_name(bridge) == Some(node)
@@ -116,28 +108,19 @@ fn unready(inventory: &Inventory, component: &str, node: &str, pod: &Pod) -> Fin
                 .find(|condition| condition.type_ == "Ready" && condition.status != "True")
         })
         .and_then(|condition| condition.last_transition_time.as_ref())
-        .map_or_else(String::new, |time| {
-            format!(" for {}", age::age(Some(time.0), inventory.taken_at))
-        });
+        .map_or_else(String::new, |time| format!(" for {}", age::age(Some(time.0), inventory.taken_at)));
     let reason = reason(pod, component);
-    let why = reason
-        .as_deref()
-        .map_or_else(String::new, |reason| format!(" ({reason})"));
+    let why = reason.as_deref().map_or_else(String::new, |reason| format!(" ({reason})"));
     let name = pod.name_any();
-    let crashed = reason
-        .as_deref()
-        .is_some_and(|reason| matches!(reason, "CrashLoopBackOff" | "Error" | "OOMKilled"));
+    let crashed =
+        reason.as_deref().is_some_and(|reason| matches!(reason, "CrashLoopBackOff" | "Error" | "OOMKilled"));
     let hint = if crashed {
         format!("kubectl -n kube-system logs {name} --previous")
     } else {
         format!("kubectl -n kube-system describe pod {name}")
     };
-    Finding::new(
-        Code::NotReady,
-        format!("{component} on {node}"),
-        format!("not ready{since}{why}"),
-    )
-    .hint(hint)
+    Finding::new(Code::NotReady, format!("{component} on {node}"), format!("not ready{since}{why}"))
+        .hint(hint)
 }
 
 /// Why a Pod is not ready, in the API's own words.
@@ -148,55 +131,29 @@ pub fn reason(pod: &Pod, component: &str) -> Option<String> {
     let state = recognize::main_status(pod, component).and_then(|status| status.state.as_ref());
     let of_state = state.and_then(|state| {
         let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
-        waiting.or_else(|| {
-            state
-                .terminated
-                .as_ref()
-                .and_then(|terminated| terminated.reason.clone())
-        })
+        waiting.or_else(|| state.terminated.as_ref().and_then(|terminated| terminated.reason.clone()))
     });
-    let phase = || {
-        pod.status
-            .as_ref()
-            .and_then(|status| status.phase.clone())
-            .filter(|phase| phase != "Running")
-    };
-    of_state
-        .or_else(|| pod.status.as_ref().and_then(|status| status.reason.clone()))
-        .or_else(phase)
+    let phase =
+        || pod.status.as_ref().and_then(|status| status.phase.clone()).filter(|phase| phase != "Running");
+    of_state.or_else(|| pod.status.as_ref().and_then(|status| status.reason.clone())).or_else(phase)
 }
 
 /// SH0104: a component's Pod restarted several times, the last time not long ago.
 pub fn restarts(inventory: &Inventory) -> Vec<Finding> {
-    let of_components = inventory
-        .instances
-        .iter()
-        .map(|it| (it.component.name(), it.node.as_str(), &it.pod));
-    let of_etcd = inventory
-        .etcd
-        .iter()
-        .map(|(node, pod)| (ETCD, node.as_str(), pod));
+    let of_components = inventory.instances.iter().map(|it| (it.component.name(), it.node.as_str(), &it.pod));
+    let of_etcd = inventory.etcd.iter().map(|(node, pod)| (ETCD, node.as_str(), pod));
     of_components
         .chain(of_etcd)
         .filter_map(|(component, node, pod)| {
             let status = recognize::main_status(pod, component)?;
             let last = last_restart(
-                status
-                    .last_state
-                    .as_ref()?
-                    .terminated
-                    .as_ref()?
-                    .finished_at
-                    .as_ref()?
-                    .0,
+                status.last_state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0,
                 inventory,
             )?;
             (MANY_RESTARTS <= status.restart_count).then(|| {
                 let message = format!("restarted {} times, last {last} ago", status.restart_count);
-                Finding::new(Code::Restarts, format!("{component} on {node}"), message).hint(format!(
-                    "kubectl -n kube-system logs {} --previous",
-                    pod.name_any()
-                ))
+                Finding::new(Code::Restarts, format!("{component} on {node}"), message)
+                    .hint(format!("kubectl -n kube-system logs {} --previous", pod.name_any()))
             })
         })
         .collect()

@@ -23,33 +23,18 @@ pub fn mixed(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
     for component in Component::ALL {
         let mut nodes: BTreeMap<Hosting, Vec<&str>> = BTreeMap::new();
-        for instance in inventory
-            .instances
-            .iter()
-            .filter(|instance| instance.component == component)
-        {
+        for instance in inventory.instances.iter().filter(|instance| instance.component == component) {
             nodes.entry(instance.hosting).or_default().push(&instance.node);
         }
         let (Some(fixed), Some(hosted)) = (nodes.get(&Hosting::StaticPod), nodes.get(&Hosting::SelfHosted))
         else {
             continue;
         };
-        let both: Vec<&str> = fixed
-            .iter()
-            .filter(|node| hosted.contains(node))
-            .copied()
-            .collect();
+        let both: Vec<&str> = fixed.iter().filter(|node| hosted.contains(node)).copied().collect();
         let message = if both.is_empty() {
-            format!(
-                "a static Pod on {}, self-hosted on {}",
-                some_of(fixed),
-                some_of(hosted)
-            )
+            format!("a static Pod on {}, self-hosted on {}", some_of(fixed), some_of(hosted))
         } else {
-            format!(
-                "both a static Pod and self-hosted on {}, on one port",
-                some_of(&both)
-            )
+            format!("both a static Pod and self-hosted on {}, on one port", some_of(&both))
         };
         findings.push(
             Finding::new(Code::Mixed, component.name(), message)
@@ -66,10 +51,8 @@ pub fn rolls_by_itself(inventory: &Inventory) -> Vec<Finding> {
         .iter()
         .filter(|(_, daemonset)| strategy(daemonset) != "OnDelete")
         .map(|(component, daemonset)| {
-            let message = format!(
-                "updateStrategy {}: an edit replaces its Pods at once",
-                strategy(daemonset)
-            );
+            let message =
+                format!("updateStrategy {}: an edit replaces its Pods at once", strategy(daemonset));
             Finding::new(Code::RollsByItself, subject(*component), message)
                 .hint("kubectl selfhost upgrade adopts it, and sets OnDelete")
         })
@@ -79,9 +62,7 @@ pub fn rolls_by_itself(inventory: &Inventory) -> Vec<Finding> {
 /// A DaemonSet's update strategy; the API's default where it names none.
 pub fn strategy(daemonset: &DaemonSet) -> &str {
     let strategy = daemonset.spec.update_strategy.as_ref();
-    strategy
-        .and_then(|strategy| strategy.type_.as_deref())
-        .unwrap_or("RollingUpdate")
+    strategy.and_then(|strategy| strategy.type_.as_deref()).unwrap_or("RollingUpdate")
 }
 
 /// SH0109: a running Pod is not what its DaemonSet's template says.
@@ -113,11 +94,7 @@ fn plural(names: &[&str]) -> &'static str {
 
 /// The nodes whose Pod was made from an older template.
 fn stale_nodes<'a>(inventory: &'a Inventory, component: Component, daemonset: &DaemonSet) -> Vec<&'a str> {
-    let Some(wanted) = daemonset
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(TEMPLATE_GENERATION))
+    let Some(wanted) = daemonset.metadata.annotations.as_ref().and_then(|all| all.get(TEMPLATE_GENERATION))
     else {
         return Vec::new();
     };
@@ -154,10 +131,7 @@ pub fn made_by_kubeadm(inventory: &Inventory) -> Vec<Finding> {
     if foreign.is_empty() {
         return Vec::new();
     }
-    let message = format!(
-        "{} laid out by kubeadm 1.5 to 1.18, not by this tool",
-        some_of(&foreign)
-    );
+    let message = format!("{} laid out by kubeadm 1.5 to 1.18, not by this tool", some_of(&foreign));
     vec![
         Finding::new(Code::KubeadmSelfHosted, "control plane", message)
             .hint("kubectl selfhost upgrade adopts them"),
@@ -177,9 +151,7 @@ pub fn no_standby(inventory: &Inventory) -> Vec<Finding> {
         .filter(|node| !inventory.standbys.contains_key(*node))
         // A node that has the static Pod, too, comes back with that.
         .filter(|node| {
-            !inventory
-                .instances_on(Component::ApiServer, node)
-                .any(|it| it.hosting == Hosting::StaticPod)
+            !inventory.instances_on(Component::ApiServer, node).any(|it| it.hosting == Hosting::StaticPod)
         })
         .collect();
     bare.dedup();

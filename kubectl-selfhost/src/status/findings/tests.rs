@@ -30,11 +30,7 @@ fn check(inventory: &Inventory, expected: &[&str]) {
 }
 
 fn of<'a>(inventory: &'a mut Inventory, component: Component, node: &str) -> &'a mut Instance {
-    inventory
-        .instances
-        .iter_mut()
-        .find(|it| it.component == component && it.node == node)
-        .unwrap()
+    inventory.instances.iter_mut().find(|it| it.component == component && it.node == node).unwrap()
 }
 
 #[test]
@@ -47,9 +43,7 @@ fn a_healthy_control_plane_has_none() {
 #[test]
 fn nothing_visible_is_nothing_missing() {
     let mut inventory = Inventory::empty(testing::now());
-    inventory
-        .control_plane
-        .insert("cp-1".into(), testing::node("cp-1", V));
+    inventory.control_plane.insert("cp-1".into(), testing::node("cp-1", V));
     check(&inventory, &[]);
 }
 
@@ -64,10 +58,7 @@ fn sh0201_node_not_ready() {
     {
         condition.status = "Unknown".into();
     }
-    check(
-        &inventory,
-        &["SH0201 error node cp-2: is not ready | kubectl describe node cp-2"],
-    );
+    check(&inventory, &["SH0201 error node cp-2: is not ready | kubectl describe node cp-2"]);
     inventory.unread.insert(Part::Nodes);
     check(&inventory, &[]);
 }
@@ -75,15 +66,11 @@ fn sh0201_node_not_ready() {
 #[test]
 fn sh0101_missing() {
     let mut inventory = static_cluster(&["cp-1", "cp-2"], V);
-    inventory
-        .instances
-        .retain(|it| (it.component, it.node.as_str()) != (Component::Scheduler, "cp-2"));
+    inventory.instances.retain(|it| (it.component, it.node.as_str()) != (Component::Scheduler, "cp-2"));
     check(
         &inventory,
-        &[
-            "SH0101 error kube-scheduler on cp-2: has no Pod there | kubectl -n kube-system get pods \
-           --field-selector spec.nodeName=cp-2",
-        ],
+        &["SH0101 error kube-scheduler on cp-2: has no Pod there | kubectl -n kube-system get pods \
+           --field-selector spec.nodeName=cp-2"],
     );
     // Whoever cannot see Pods cannot miss them.
     inventory.unread.insert(Part::Pods);
@@ -91,13 +78,7 @@ fn sh0101_missing() {
     // DaemonSets without any Pod are a control plane that lacks everything.
     let mut inventory = self_hosted_cluster(&["cp-1"], V);
     inventory.instances.clear();
-    assert_eq!(
-        all(&inventory)
-            .iter()
-            .filter(|it| it.code == Code::Missing)
-            .count(),
-        3
-    );
+    assert_eq!(all(&inventory).iter().filter(|it| it.code == Code::Missing).count(), 3);
 }
 
 #[test]
@@ -117,48 +98,27 @@ fn sh0102_mixed() {
 #[test]
 fn sh0102_both_on_one_node() {
     let mut inventory = self_hosted_cluster(&["cp-1", "cp-2"], V);
-    inventory
-        .instances
-        .push(instance(Component::ApiServer, "cp-2", Hosting::StaticPod, V));
+    inventory.instances.push(instance(Component::ApiServer, "cp-2", Hosting::StaticPod, V));
     let found = lines(all(&inventory));
     assert_eq!(found.len(), 1);
-    assert!(
-        found[0].contains("both a static Pod and self-hosted on cp-2, on one port"),
-        "{found:?}"
-    );
+    assert!(found[0].contains("both a static Pod and self-hosted on cp-2, on one port"), "{found:?}");
 }
 
 #[test]
 fn a_bridge_that_serves_makes_it_a_note() {
-    for (running, on, severity) in [
-        (true, "cp-1", Severity::Info),
-        (false, "cp-1", Severity::Error),
-        (true, "cp-2", Severity::Error),
-    ] {
+    for (running, on, severity) in
+        [(true, "cp-1", Severity::Info), (false, "cp-1", Severity::Error), (true, "cp-2", Severity::Error)]
+    {
         let mut inventory = self_hosted_cluster(&["cp-1", "cp-2"], V);
         inventory.bridges.push(testing::bridge(Component::Scheduler, on));
         inventory.operation = Some(operation(running));
-        break_down(
-            &mut of(&mut inventory, Component::Scheduler, "cp-1").pod,
-            "ContainerCreating",
-        );
-        let found = all(&inventory)
-            .into_iter()
-            .find(|it| it.code == Code::NotReady)
-            .unwrap();
+        break_down(&mut of(&mut inventory, Component::Scheduler, "cp-1").pod, "ContainerCreating");
+        let found = all(&inventory).into_iter().find(|it| it.code == Code::NotReady).unwrap();
         assert_eq!(found.severity, severity, "{running} {on}");
-        inventory
-            .instances
-            .retain(|it| (it.component, it.node.as_str()) != (Component::Scheduler, "cp-1"));
-        let found = all(&inventory)
-            .into_iter()
-            .find(|it| it.code == Code::Missing)
-            .unwrap();
+        inventory.instances.retain(|it| (it.component, it.node.as_str()) != (Component::Scheduler, "cp-1"));
+        let found = all(&inventory).into_iter().find(|it| it.code == Code::Missing).unwrap();
         assert_eq!(found.severity, severity, "{running} {on}");
-        assert_eq!(
-            found.message.ends_with("; its bridge serves"),
-            severity == Severity::Info
-        );
+        assert_eq!(found.message.ends_with("; its bridge serves"), severity == Severity::Info);
     }
 }
 
@@ -177,10 +137,7 @@ fn operation(running: bool) -> OpenOperation {
 #[test]
 fn sh0103_not_ready() {
     let mut inventory = static_cluster(&["cp-1", "cp-2"], V);
-    break_down(
-        &mut of(&mut inventory, Component::Scheduler, "cp-2").pod,
-        "CrashLoopBackOff",
-    );
+    break_down(&mut of(&mut inventory, Component::Scheduler, "cp-2").pod, "CrashLoopBackOff");
     break_down(inventory.etcd.get_mut("cp-1").unwrap(), "ImagePullBackOff");
     check(
         &inventory,
@@ -201,16 +158,12 @@ fn sh0103_one_that_serves_is_enough() {
         Some(serde_json::from_value(json!("2026-06-01T12:00:00Z")).unwrap());
     inventory.instances.push(leaving.clone());
     check(&inventory, &[]);
-    inventory
-        .instances
-        .retain(|it| it.component != Component::Scheduler);
+    inventory.instances.retain(|it| it.component != Component::Scheduler);
     inventory.instances.push(leaving);
     check(
         &inventory,
-        &[
-            "SH0103 error kube-scheduler on cp-1: not ready (Terminating) | kubectl -n kube-system describe \
-           pod self-hosted-kube-scheduler-cp-1x",
-        ],
+        &["SH0103 error kube-scheduler on cp-1: not ready (Terminating) | kubectl -n kube-system describe \
+           pod self-hosted-kube-scheduler-cp-1x"],
     );
 }
 
@@ -224,17 +177,9 @@ fn sh0104_restarts() {
         (7, "2026-06-01T10:00:00Z", None),
     ] {
         let mut inventory = static_cluster(&["cp-1"], V);
-        restarted(
-            &mut of(&mut inventory, Component::ControllerManager, "cp-1").pod,
-            times,
-            last,
-        );
+        restarted(&mut of(&mut inventory, Component::ControllerManager, "cp-1").pod, times, last);
         let found = all(&inventory);
-        assert_eq!(
-            found.first().map(|it| it.message.as_str()),
-            expected,
-            "{times} {last}"
-        );
+        assert_eq!(found.first().map(|it| it.message.as_str()), expected, "{times} {last}");
         assert!(found.iter().all(|it| it.code == Code::Restarts));
     }
 }
@@ -257,26 +202,14 @@ fn sh0105_versions_differ() {
 fn sh0106_component_skew() {
     for (server, scheduler, expected) in [
         ("v1.37.2", "v1.36.0", None),
-        (
-            "v1.36.3",
-            "v1.37.2",
-            Some("v1.37.2 is newer than kube-apiserver v1.36.3"),
-        ),
-        (
-            "v1.37.2",
-            "v1.35.9",
-            Some("v1.35.9 is too old for kube-apiserver v1.37.2"),
-        ),
+        ("v1.36.3", "v1.37.2", Some("v1.37.2 is newer than kube-apiserver v1.36.3")),
+        ("v1.37.2", "v1.35.9", Some("v1.35.9 is too old for kube-apiserver v1.37.2")),
     ] {
         let mut inventory = static_cluster(&["cp-1"], server);
         *of(&mut inventory, Component::Scheduler, "cp-1") =
             instance(Component::Scheduler, "cp-1", Hosting::StaticPod, scheduler);
         let found = versions::component_skew(&inventory);
-        assert_eq!(
-            found.first().map(|it| it.message.as_str()),
-            expected,
-            "{server} {scheduler}"
-        );
+        assert_eq!(found.first().map(|it| it.message.as_str()), expected, "{server} {scheduler}");
     }
     let mut inventory = static_cluster(&["cp-1", "cp-2"], "v1.37.2");
     *of(&mut inventory, Component::ApiServer, "cp-2") =
@@ -292,17 +225,11 @@ fn sh0106_component_skew() {
 fn sh0107_kubelet_skew() {
     let mut inventory = static_cluster(&["cp-1"], V);
     for n in 1..=5 {
-        inventory
-            .kubelets
-            .insert(format!("worker-{n}"), Some("v1.33.1".parse().unwrap()));
+        inventory.kubelets.insert(format!("worker-{n}"), Some("v1.33.1".parse().unwrap()));
     }
-    inventory
-        .kubelets
-        .insert("worker-6".into(), Some("v1.34.1".parse().unwrap()));
+    inventory.kubelets.insert("worker-6".into(), Some("v1.34.1".parse().unwrap()));
     inventory.kubelets.insert("worker-7".into(), None);
-    inventory
-        .kubelets
-        .insert("worker-8".into(), Some("v1.38.0".parse().unwrap()));
+    inventory.kubelets.insert("worker-8".into(), Some("v1.38.0".parse().unwrap()));
     check(
         &inventory,
         &[
@@ -385,9 +312,7 @@ fn sh0111_no_standby() {
         "{found:?}"
     );
     // Half way of a pivot the static Pod is still there.
-    inventory
-        .instances
-        .push(instance(Component::ApiServer, "cp-2", Hosting::StaticPod, V));
+    inventory.instances.push(instance(Component::ApiServer, "cp-2", Hosting::StaticPod, V));
     assert!(hosting::no_standby(&inventory).is_empty());
 }
 
@@ -451,9 +376,7 @@ fn sh0114_operation() {
 #[test]
 fn sh0115_bridge_left() {
     let mut inventory = static_cluster(&["cp-1"], V);
-    inventory
-        .bridges
-        .push(testing::bridge(Component::ApiServer, "cp-1"));
+    inventory.bridges.push(testing::bridge(Component::ApiServer, "cp-1"));
     check(
         &inventory,
         &[

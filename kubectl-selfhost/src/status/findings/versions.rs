@@ -17,10 +17,8 @@ pub fn differ(inventory: &Inventory) -> Vec<Finding> {
         .filter_map(|component| {
             let nodes = nodes_by_version(inventory, component);
             (1 < nodes.len()).then(|| {
-                let parts: Vec<String> = nodes
-                    .iter()
-                    .map(|(version, nodes)| format!("{version} on {}", some_of(nodes)))
-                    .collect();
+                let parts: Vec<String> =
+                    nodes.iter().map(|(version, nodes)| format!("{version} on {}", some_of(nodes))).collect();
                 Finding::new(Code::VersionsDiffer, component.name(), parts.join(", "))
                     .hint("kubectl selfhost upgrade brings all to one version")
             })
@@ -45,11 +43,7 @@ pub fn component_skew(inventory: &Inventory) -> Vec<Finding> {
     for component in [Component::ControllerManager, Component::Scheduler] {
         for (version, nodes) in nodes_by_version(inventory, component) {
             if let Some(server) = servers.iter().find(|server| !server.admits_controller(&version)) {
-                let relation = if server.minor < version.minor {
-                    "newer than"
-                } else {
-                    "too old for"
-                };
+                let relation = if server.minor < version.minor { "newer than" } else { "too old for" };
                 findings.push(
                     Finding::new(
                         Code::ComponentSkew,
@@ -78,16 +72,10 @@ pub fn kubelet_skew(inventory: &Inventory) -> Vec<Finding> {
         .filter_map(|(version, nodes)| {
             let server = servers.iter().find(|server| !server.admits_kubelet(version))?;
             let (relation, hint) = if server.minor < version.minor {
-                (
-                    "newer than",
-                    "upgrade the control plane, or bring the kubelets back".to_owned(),
-                )
+                ("newer than", "upgrade the control plane, or bring the kubelets back".to_owned())
             } else {
                 let lag = server.max_kubelet_lag();
-                (
-                    "too old for",
-                    format!("upgrade these kubelets: at most {lag} minors behind are supported"),
-                )
+                ("too old for", format!("upgrade these kubelets: at most {lag} minors behind are supported"))
             };
             let subject = format!("kubelet on {}", some_of(&nodes));
             let message = format!("{version} is {relation} kube-apiserver {server}");
@@ -98,23 +86,13 @@ pub fn kubelet_skew(inventory: &Inventory) -> Vec<Finding> {
 
 /// The versions of the API servers, oldest first; where their Pods cannot be seen, that of the one that answered.
 fn api_servers(inventory: &Inventory) -> BTreeSet<KubeVersion> {
-    let seen: BTreeSet<KubeVersion> = nodes_by_version(inventory, Component::ApiServer)
-        .into_keys()
-        .collect();
-    if seen.is_empty() {
-        inventory.server_version.iter().cloned().collect()
-    } else {
-        seen
-    }
+    let seen: BTreeSet<KubeVersion> = nodes_by_version(inventory, Component::ApiServer).into_keys().collect();
+    if seen.is_empty() { inventory.server_version.iter().cloned().collect() } else { seen }
 }
 
 fn nodes_by_version(inventory: &Inventory, component: Component) -> BTreeMap<KubeVersion, Vec<&str>> {
     let mut nodes: BTreeMap<KubeVersion, Vec<&str>> = BTreeMap::new();
-    for instance in inventory
-        .instances
-        .iter()
-        .filter(|instance| instance.component == component)
-    {
+    for instance in inventory.instances.iter().filter(|instance| instance.component == component) {
         if let Some(version) = version_of(instance) {
             nodes.entry(version).or_default().push(&instance.node);
         }

@@ -17,9 +17,7 @@ struct Node {
 
 impl Node {
     fn with(manifest: &str) -> Self {
-        let node = Self {
-            dir: tempfile::tempdir().unwrap(),
-        };
+        let node = Self { dir: tempfile::tempdir().unwrap() };
         fs::create_dir(node.dir.path().join("manifests")).unwrap();
         fs::write(node.file(), manifest).unwrap();
         fs::set_permissions(node.file(), fs::Permissions::from_mode(0o600)).unwrap();
@@ -45,10 +43,7 @@ impl Node {
     }
 
     fn restore(&self) -> Restore {
-        Restore {
-            file: self.file(),
-            kept: self.kept(""),
-        }
+        Restore { file: self.file(), kept: self.kept("") }
     }
 
     /// All files, with their content, by path below the node's root.
@@ -72,10 +67,7 @@ impl Node {
 }
 
 fn tree(files: &[(&str, &str)]) -> Vec<(String, String)> {
-    files
-        .iter()
-        .map(|&(name, content)| (name.to_owned(), content.to_owned()))
-        .collect()
+    files.iter().map(|&(name, content)| (name.to_owned(), content.to_owned())).collect()
 }
 
 const IN_PLACE: &str = "manifests/kube-apiserver.yaml";
@@ -169,10 +161,7 @@ fn what_was_set_aside_is_never_overwritten() {
     let node = Node::with(NEW);
     fs::create_dir_all(node.kept("")).unwrap();
     fs::write(node.kept("kube-apiserver.yaml"), OLD).unwrap();
-    let aside = node.kept(&format!(
-        "kube-apiserver.yaml.{}",
-        Digest::of(OLD.as_bytes()).short()
-    ));
+    let aside = node.kept(&format!("kube-apiserver.yaml.{}", Digest::of(OLD.as_bytes()).short()));
     fs::write(&aside, "something else").unwrap();
     let before = node.tree();
     let error = node.retire(NEW).run(&Stop::never()).unwrap_err();
@@ -184,16 +173,10 @@ fn what_was_set_aside_is_never_overwritten() {
 fn a_missing_manifest_without_its_copy_is_an_error() {
     let node = Node::with(OLD);
     fs::remove_file(node.file()).unwrap();
-    assert!(matches!(
-        node.retire(OLD).run(&Stop::never()).unwrap_err(),
-        Error::Gone { .. }
-    ));
+    assert!(matches!(node.retire(OLD).run(&Stop::never()).unwrap_err(), Error::Gone { .. }));
     fs::create_dir_all(node.kept("")).unwrap();
     fs::write(node.kept("kube-apiserver.yaml"), NEW).unwrap();
-    assert!(matches!(
-        node.retire(OLD).run(&Stop::never()).unwrap_err(),
-        Error::Gone { .. }
-    ));
+    assert!(matches!(node.retire(OLD).run(&Stop::never()).unwrap_err(), Error::Gone { .. }));
 }
 
 #[test]
@@ -215,15 +198,9 @@ fn the_server_must_leave_its_port() {
         timeout: Duration::from_millis(20),
         ..node.retire(OLD)
     };
-    assert!(matches!(
-        retire.run(&Stop::never()).unwrap_err(),
-        Error::Port(port::Error::Busy { .. })
-    ));
+    assert!(matches!(retire.run(&Stop::never()).unwrap_err(), Error::Port(port::Error::Busy { .. })));
     drop(listener);
-    assert!(
-        !retire.run(&Stop::never()).unwrap().removed,
-        "the first run removed it"
-    );
+    assert!(!retire.run(&Stop::never()).unwrap().removed, "the first run removed it");
 }
 
 #[test]
@@ -233,10 +210,7 @@ fn a_kept_manifest_comes_back_as_it_was() {
     let report = node.restore().run().unwrap();
     assert!(report.restored);
     assert_eq!(node.tree(), tree(&[(IN_PLACE, OLD), (KEPT, OLD)]));
-    assert_eq!(
-        fs::metadata(node.file()).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(node.file()).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!node.restore().run().unwrap().restored, "again");
 }
 
@@ -256,10 +230,7 @@ fn restoring_never_overwrites() {
     assert!(matches!(node.restore().run().unwrap_err(), Error::NotKept(_)));
     node.retire(OLD).run(&Stop::never()).unwrap();
     fs::write(node.file(), NEW).unwrap();
-    assert!(matches!(
-        node.restore().run().unwrap_err(),
-        Error::Different { .. }
-    ));
+    assert!(matches!(node.restore().run().unwrap_err(), Error::Different { .. }));
     assert_eq!(node.tree(), tree(&[(IN_PLACE, NEW), (KEPT, OLD)]));
 }
 
