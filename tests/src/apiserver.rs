@@ -31,11 +31,11 @@ const ATTEMPTS: u8 = 3;
 /// An address for documentation (RFC 5737), where Kubernetes wants one that is not loopback. Nothing is sent to it.
 const ADVERTISED: &str = "192.0.2.1";
 
-/// A running API server, fresh and empty. No controller runs: ServiceAccounts get no tokens, Pods stay pending.
+/// A running API server, fresh and empty. No controller runs: `ServiceAccounts` get no tokens, Pods stay pending.
 #[derive(Debug)]
 pub struct ApiServer {
     // Fields are dropped in this order: the API server before its etcd, and both before their files.
-    api_server: Process,
+    front: Process,
     etcd: Process,
     binaries: Binaries,
     directory: TempDir,
@@ -75,7 +75,7 @@ impl ApiServer {
 
     /// Everything the API server has logged up to now.
     pub fn log(&self) -> Result<String> {
-        fs::read_to_string(&self.api_server.log).with_context(|| format!("read {}", self.api_server.log.display()))
+        fs::read_to_string(&self.front.log).with_context(|| format!("read {}", self.front.log.display()))
     }
 
     fn try_start(binaries: &Binaries) -> Result<Self> {
@@ -84,7 +84,7 @@ impl ApiServer {
         certify(binaries, directory.path(), api_port)?;
         let etcd = start_etcd(binaries, directory.path(), client_port, peer_port)?;
         let api_server = start_api_server(binaries, directory.path(), api_port, client_port)?;
-        let mut server = Self { api_server, etcd, binaries: binaries.clone(), directory };
+        let mut server = Self { front: api_server, etcd, binaries: binaries.clone(), directory };
         server.wait()?;
         Ok(server)
     }
@@ -92,7 +92,7 @@ impl ApiServer {
     fn wait(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY;
         while let Err(error) = self.kubectl(&["get", "--raw", "/readyz", "--request-timeout=2s"]) {
-            self.api_server.check()?;
+            self.front.check()?;
             self.etcd.check()?;
             if Instant::now() > deadline {
                 return Err(error);
@@ -160,7 +160,7 @@ fn start_api_server(binaries: &Binaries, directory: &Path, port: u16, etcd: u16)
         ("authorization-mode", "Node,RBAC".to_owned()),
         ("allow-privileged", "true".to_owned()),
         ("enable-admission-plugins", "NodeRestriction".to_owned()),
-        // It waits for ServiceAccounts that only a controller makes.
+        // It waits for `ServiceAccounts` that only a controller makes.
         ("disable-admission-plugins", "ServiceAccount".to_owned()),
         ("service-cluster-ip-range", "10.96.0.0/16".to_owned()),
         ("client-ca-file", pki("ca.crt")),

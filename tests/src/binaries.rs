@@ -66,12 +66,12 @@ impl Binaries {
                 cache.display()
             ));
         })?;
-        pause(&cache.join("tools"))?;
         let builder = Builder {
             cache: &cache,
             progress,
             go: Go::find(&cache, progress)?,
         };
+        pause(&cache.join("tools"))?;
         builder.build(&kubernetes(version))?;
         builder.build(&etcd())?;
         Self::cached(version)

@@ -30,7 +30,8 @@ impl Refusal {
 /// Writes `error` with its causes on one line, and the hint of the first cause that has one.
 pub fn report(mut out: impl Write, error: &anyhow::Error) -> io::Result<()> {
     writeln!(out, "error: {error:#}")?;
-    if let Some(refusal) = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()) {
+    // Not through `chain`: what was given as context is found by anyhow only.
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
         writeln!(out, "hint: {}", refusal.hint())?;
     }
     Ok(())

@@ -36,7 +36,7 @@ impl Store {
     pub(crate) fn ensure(cache: &Path, name: &str, images: &[Image], progress: &Progress) -> Result<Self> {
         let directory = cache.join("stores").join(name);
         let lock = lock::directory(&directory, || {
-            progress.line("another process prepares images; waiting")
+            progress.line("another process prepares images; waiting");
         })?;
         let root = directory.join("root");
         let stamp = directory.join("stamp");
