@@ -1,20 +1,26 @@
 //! One cluster from its beginning to its end.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use selfhost_tests::{Cluster, Progress, Spec};
+use selfhost_tests::{Cluster, Progress, Spec, paths};
 
 use crate::traces::{Marks, machine};
 
 /// The command under test.
 const BED: &str = env!("CARGO_BIN_EXE_bed");
 
+/// A limit of the whole machine that several kubelets exceed.
+const LIMIT: &str = "/proc/sys/fs/inotify/max_user_instances";
+
 #[test]
 fn a_cluster_works_survives_a_power_cut_and_leaves_nothing_behind() -> Result<()> {
     let before = machine();
+    let alone = Cluster::list()?.is_empty();
+    let limit = std::fs::read_to_string(LIMIT)?;
     let directory = tempfile::tempdir()?;
     let documents = directory.path().join("kubeadm.yaml");
     std::fs::write(&documents, "kind: ClusterConfiguration\nclusterName: another-name\n")?;
@@ -38,6 +44,11 @@ fn a_cluster_works_survives_a_power_cut_and_leaves_nothing_behind() -> Result<()
     drop(cluster);
     assert_eq!(marks.found(), []);
     assert_eq!(machine(), before);
+    // Raised for all clusters, and lowered again with the last.
+    if alone && Cluster::list()?.is_empty() {
+        assert_eq!(std::fs::read_to_string(LIMIT)?, limit);
+        ensure!(!Path::new(paths::STATE).exists(), "the directory of all clusters was left");
+    }
     let again = Command::new(BED).args(["down", "--name", "e2e-bed-one"]).output()?;
     ensure!(again.status.success() && again.stderr.is_empty(), "{again:?}");
     Ok(())

@@ -20,6 +20,7 @@ pub mod demo;
 pub mod drive;
 mod host;
 pub mod images;
+mod limits;
 mod lock;
 mod packages;
 pub mod paths;

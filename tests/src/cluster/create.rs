@@ -14,7 +14,7 @@ use super::machine::Machine;
 use super::network::Subnet;
 use super::spec::{Spec, UPGRADE_VERSION};
 use super::state::{self, Owner, Phase, Role, State};
-use super::teardown::tear_down;
+use super::teardown::{LIMITS, tear_down};
 use super::{Cluster, balancer, proxy, runtime};
 use crate::binaries::Binaries;
 use crate::cgroup::Layout;
@@ -23,7 +23,7 @@ use crate::images::{self, Image};
 use crate::lock::{self, Lock};
 use crate::progress::Progress;
 use crate::refusal::Refusal;
-use crate::{host, packages, paths};
+use crate::{host, limits, packages, paths};
 
 /// How long nodes may take to become ready after they joined.
 const READY: &str = "--timeout=180s";
@@ -64,6 +64,7 @@ impl Cluster {
             drop(all);
             return Self::claim(spec, layout, progress);
         }
+        limits::raise(&Path::new(paths::STATE).join(LIMITS))?;
         let taken: Vec<u8> = state::names()?
             .iter()
             .filter_map(|name| State::read(&state::directory(name)).ok().flatten())

@@ -11,7 +11,10 @@ use super::network::Subnet;
 use super::spec::Name;
 use super::state::{self, State};
 use crate::cgroup::{Group, Layout};
-use crate::paths;
+use crate::{limits, lock, paths};
+
+/// Record of raised limits, beside the clusters.
+pub(super) const LIMITS: &str = ".limits.json";
 
 /// Removes everything of the cluster `name`; its lock must be held.
 pub(super) fn tear_down(name: &Name, layout: &Layout) -> Result<()> {
@@ -28,10 +31,20 @@ pub(super) fn tear_down(name: &Name, layout: &Layout) -> Result<()> {
         fs::remove_dir_all(&nodes).with_context(|| format!("remove {}", nodes.display()))?;
     }
     fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
-    // These go with the last cluster.
-    for around in Path::new(paths::STATE).ancestors().take(2) {
-        if fs::remove_dir(around).is_err() {
-            break;
+    settle_up()
+}
+
+/// What goes with the last cluster: raised limits, and the directories around all clusters.
+fn settle_up() -> Result<()> {
+    let all = Path::new(paths::STATE);
+    // Whoever has the lock is making a cluster.
+    let Some(_lock) = lock::try_directory(all)? else { return Ok(()) };
+    if state::names()?.is_empty() {
+        limits::restore(&all.join(LIMITS))?;
+        for around in all.ancestors().take(2) {
+            if fs::remove_dir(around).is_err() {
+                break;
+            }
         }
     }
     Ok(())

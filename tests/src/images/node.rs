@@ -42,6 +42,8 @@ pub fn image(progress: &Progress) -> Result<Image> {
 fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
     let checkout = paths::checkout();
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // Its own, so as not to wait for a build that goes on beside this.
+    let target = paths::target().join("node-image");
     let mut build = Command::new(cargo);
     build
         .current_dir(&checkout)
@@ -55,7 +57,12 @@ fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
             "node",
             "--target",
             TARGET,
+            "--target-dir",
         ])
+        .arg(&target)
+        // They would win over the flags for the target.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env(
             "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
             "-C target-feature=+crt-static",
@@ -66,7 +73,7 @@ fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
         progress,
         "build selfhost-node",
     )?;
-    Ok(paths::target().join(TARGET).join("node/selfhost-node"))
+    Ok(target.join(TARGET).join("node/selfhost-node"))
 }
 
 /// `nft`, its libraries and the loader, each at the path it has here.
