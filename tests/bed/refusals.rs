@@ -24,7 +24,7 @@ fn not_root() -> Result<()> {
     for action in [&["up", "--name", NAME][..], &["down", "--name", NAME]] {
         let mut setpriv = Command::new("setpriv");
         setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&bed).args(action);
-        refused(setpriv.output()?, "error: the bed needs root\nhint: run the command as root")?;
+        refused(&setpriv.output()?, "error: the bed needs root\nhint: run the command as root")?;
     }
     Ok(())
 }
@@ -32,20 +32,20 @@ fn not_root() -> Result<()> {
 #[test]
 fn what_cannot_be_made() -> Result<()> {
     let up = |arguments: &[&str]| Command::new(BED).args(["up", "--name", NAME]).args(arguments).output();
-    refused(up(&["--control-planes", "2"])?, "error: 2 control-plane nodes\nhint: give 1 or 3")?;
-    refused(up(&["--kubeadm-config", "/no/such"])?, "error: no file /no/such\nhint: give kubeadm documents")?;
+    refused(&up(&["--control-planes", "2"])?, "error: 2 control-plane nodes\nhint: give 1 or 3")?;
+    refused(&up(&["--kubeadm-config", "/no/such"])?, "error: no file /no/such\nhint: give kubeadm documents")?;
     let directory = tempfile::tempdir()?;
     let documents = directory.path().join("pod.yaml");
     fs::write(&documents, "kind: Pod\n")?;
     let file = documents.to_string_lossy().into_owned();
     let expected = format!("error: read {file}: \"Pod\" is no kind of kubeadm document\nhint: one of InitConf");
-    refused(up(&["--kubeadm-config", &file])?, &expected)
+    refused(&up(&["--kubeadm-config", &file])?, &expected)
 }
 
 #[test]
 fn no_cluster_of_that_name() -> Result<()> {
     let exec = Command::new(BED).args(["exec", "--name", NAME, "--node", "cp1", "--", "true"]).output()?;
-    refused(exec, &format!("error: no cluster {NAME}\nhint: cargo bed up --name {NAME}"))
+    refused(&exec, &format!("error: no cluster {NAME}\nhint: cargo bed up --name {NAME}"))
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn no_room() -> Result<()> {
         Command::new("unshare").args(["--mount", "sh", "-c", &script]).env("XDG_CACHE_HOME", "/mnt").output()
     };
     let up = on_small_disk("/var/lib", &format!("up --name {NAME}"))?;
-    refused(up, "error: /var/lib has 64 MB free, 3072 MB are needed for a cluster\nhint: free some space")?;
+    refused(&up, "error: /var/lib has 64 MB free, 3072 MB are needed for a cluster\nhint: free some space")?;
     let build = on_small_disk("/mnt", "build")?;
     let text = String::from_utf8_lossy(&build.stderr).into_owned();
     assert_eq!(build.status.code(), Some(1), "{text}");
@@ -97,13 +97,13 @@ fn no_kernel_feature() -> Result<()> {
         ("ip", "case $* in *bridge*) exit 1;; esac", "bridge network devices"),
         ("nft", "exit 1", "nftables"),
     ] {
-        refused(without(program, script)?, &format!("error: this kernel (or container) has no {missing}\nhint: "))?;
+        refused(&without(program, script)?, &format!("error: this kernel (or container) has no {missing}\nhint: "))?;
     }
     Ok(())
 }
 
 /// Ended with code 1, an error and a hint, and left nothing.
-fn refused(output: Output, expected: &str) -> Result<()> {
+fn refused(output: &Output, expected: &str) -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     ensure!(text.starts_with(expected), "expected {expected:?}, not {text:?}");

@@ -66,8 +66,11 @@ impl Go {
 
     /// A `go` command in the module at `directory`, without cgo: the binaries have to run in images made from nothing.
     pub(super) fn command(&self, directory: &Path) -> Command {
-        let mut command = Command::new(&self.program);
+        // A build does not outlive the run that wanted it: the next would write the same files.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.program)
             .current_dir(directory)
             .env("CGO_ENABLED", "0")
             .env("GOTOOLCHAIN", "local")
