@@ -237,7 +237,8 @@ async fn record(context: &Context<'_>) -> Result<(), ExecuteError> {
     Ok(api::merge(&maps, "kubeadm-config", patch).await?)
 }
 
-/// Waits until every bridge has drained, so that the next operation finds its ports free.
+/// Waits until every bridge has drained, so that the next operation finds its ports free, and until the static Pods
+/// that were replaced have ended, which nobody had to wait for.
 async fn clean_up(context: &Context<'_>) -> Result<(), ApiError> {
     context.progress.begin("waiting until the bridges have drained");
     remove_slice(&context.client).await?;
@@ -247,5 +248,20 @@ async fn clean_up(context: &Context<'_>) -> Result<(), ApiError> {
         let left = call("list the bridges", || pods.list(&bridges)).await?;
         Ok(left.items.is_empty().then_some(()))
     })
-    .await
+    .await?;
+    let retired = context.plan.steps.iter().filter(|step| step.verb == Verb::Retire);
+    for (component, node) in retired.filter_map(|step| Some((step.component?, step.node.as_deref()?))) {
+        let what = format!("the end of the static Pod of {component} on {node}");
+        until::<_, ApiError, _, _>(what, Duration::from_secs(90), || async {
+            Ok((!has_mirror(&pods, component, node).await?).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Whether the kubelet still shows a static Pod of the component on the node.
+async fn has_mirror(pods: &Api<Pod>, component: Component, node: &str) -> Result<bool, ApiError> {
+    let mirror = api::get(pods, &format!("{component}-{node}")).await?;
+    Ok(mirror.is_some_and(|pod| pod.annotations().contains_key(labels::MIRROR)))
 }

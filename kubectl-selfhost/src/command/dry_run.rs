@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use k8s_openapi::Metadata;
-use k8s_openapi::api::core::v1::Pod;
 use selfhost_core::component::Component;
 use serde::Serialize;
 use serde_json::Value;
@@ -82,8 +81,7 @@ fn value<K: Serialize + k8s_openapi::Resource + Metadata>(object: &K) -> Value {
 fn write_changes(terminal: &mut Terminal, inventory: &Inventory, plan: &Plan) -> io::Result<()> {
     for component in Component::ALL {
         let Some(template) = plan.templates.get(&component) else { continue };
-        let now = inventory.instances.iter().find(|instance| instance.component == component);
-        let Some(now) = now.and_then(|instance| pod_spec(&instance.pod)) else { continue };
+        let Some(now) = spec_now(inventory, component) else { continue };
         let then = serde_json::to_value(&template.spec).unwrap_or_default();
         let mut lines = Vec::new();
         compare(&mut lines, "", &now, &then);
@@ -109,9 +107,13 @@ fn write_changes(terminal: &mut Terminal, inventory: &Inventory, plan: &Plan) ->
     Ok(())
 }
 
-/// What runs now, without what the kubelet and the scheduler wrote.
-fn pod_spec(pod: &Pod) -> Option<Value> {
-    let mut spec = pod.spec.clone()?;
+/// What the component is made from now: its DaemonSet's template, or its static Pod without what the kubelet wrote.
+fn spec_now(inventory: &Inventory, component: Component) -> Option<Value> {
+    if let Some(daemonset) = inventory.daemonsets.get(&component) {
+        return serde_json::to_value(&daemonset.spec.template.spec).ok();
+    }
+    let now = inventory.instances.iter().find(|instance| instance.component == component)?;
+    let mut spec = now.pod.spec.clone()?;
     spec.node_name = None;
     spec.priority = None;
     spec.preemption_policy = None;

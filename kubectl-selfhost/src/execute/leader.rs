@@ -18,7 +18,7 @@ use selfhost_core::component::Component;
 use selfhost_core::labels;
 
 use super::await_ready::of_daemonset;
-use super::{Context, ExecuteError, State};
+use super::{Context, ExecuteError, State, has_mirror};
 use crate::api::{self, ApiError, call, until};
 use crate::plan::bridge_of;
 use crate::template::sealed_hash;
@@ -99,8 +99,7 @@ async fn is_ended(
     component: Component,
     node: &str,
 ) -> Result<bool, ApiError> {
-    let mirror = api::get(pods, &format!("{component}-{node}")).await?;
-    if mirror.is_some_and(|pod| pod.annotations().contains_key(labels::MIRROR)) {
+    if has_mirror(pods, component, node).await? {
         return Ok(false);
     }
     let wanted = context.plan.hash(component);

@@ -90,6 +90,10 @@ pub async fn retire(context: &Context<'_>, component: Component, node: &str) -> 
     let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected".to_owned()))?;
     let file = facts.manifest_path(component);
     let hash = facts.manifest_hash(component).ok_or_else(|| stale(format!("there is no {file}")))?;
+    // An interrupted operation came as far as to hand the node over: whoever listens now is the DaemonSet's own Pod.
+    if !facts.has_manifest(component) && is_handed_over(context, component, node).await? {
+        return Ok(());
+    }
     let name = format!("retire-{component}");
     let task = Task {
         name: "retire-manifest",
@@ -108,6 +112,17 @@ pub async fn retire(context: &Context<'_>, component: Component, node: &str) -> 
     context.progress.waiting(&format!("{name} on {node}"));
     node_task::run::<Retired>(&context.client, &task).await?;
     hand_to_daemonset(context, component, node).await
+}
+
+/// Whether the node carries the component's label already.
+async fn is_handed_over(
+    context: &Context<'_>,
+    component: Component,
+    node: &str,
+) -> Result<bool, ExecuteError> {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let node = api::get(&nodes, node).await?;
+    Ok(node.is_some_and(|node| node.labels().contains_key(labels::node_label(component))))
 }
 
 /// Labels the node, so that the DaemonSet makes a Pod on it.

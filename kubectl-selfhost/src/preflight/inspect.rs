@@ -79,6 +79,11 @@ impl NodeFacts {
         format!("{}/{component}.yaml", self.manifest_dir)
     }
 
+    /// Whether the kubelet's directory still has the component's static manifest.
+    pub fn has_manifest(&self, component: Component) -> bool {
+        self.report.manifests.contains_key(&format!("{component}.yaml"))
+    }
+
     /// The SHA-256 of the component's static manifest: of the file, or of the one that was taken away already.
     pub fn manifest_hash(&self, component: Component) -> Option<&str> {
         let name = format!("{component}.yaml");

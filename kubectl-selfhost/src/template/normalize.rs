@@ -60,6 +60,8 @@ pub fn normalize(
     forget_scheduling(&mut spec);
     spec.node_selector =
         Some(BTreeMap::from([(labels::node_label(component).to_owned(), "true".to_owned())]));
+    // A static Pod has no token of a ServiceAccount; each component's own credentials are files.
+    spec.automount_service_account_token = Some(false);
     // A control plane serves wherever its node runs, whatever the node's taints say.
     spec.tolerations =
         Some(vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }]);
