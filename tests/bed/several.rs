@@ -52,7 +52,8 @@ fn pods_reach_each_other_across_nodes(cluster: &Cluster) -> Result<()> {
     }})
     .to_string();
     await_some("a Pod on the worker", || {
-        let run = ["run", "web", "--image=registry.k8s.io/etcd:3.6.8-0", "--labels=app=web", "--overrides", &etcd];
+        let run =
+            ["run", "web", "--image=registry.k8s.io/etcd:3.6.8-0", "--labels=app=web", "--overrides", &etcd];
         Ok(cluster.kubectl(&run).ok())
     })?;
     cluster.kubectl(&["expose", "pod", "web", "--port=80", "--target-port=2379"])?;

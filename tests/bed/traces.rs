@@ -86,7 +86,9 @@ impl Marks {
                     let path = line.splitn(3, ':').nth(2).unwrap_or_default();
                     path == group || path.starts_with(&format!("{group}/"))
                 });
-                in_group || read("cmdline").contains(&self.directory()) || read("mountinfo").contains(&self.directory())
+                in_group
+                    || read("cmdline").contains(&self.directory())
+                    || read("mountinfo").contains(&self.directory())
             })
             .collect()
     }
@@ -95,7 +97,9 @@ impl Marks {
         let prefix = format!("shb{}", self.subnet);
         names("/sys/class/net")
             .into_iter()
-            .filter(|link| link.strip_prefix(&prefix).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit())))
+            .filter(|link| {
+                link.strip_prefix(&prefix).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+            })
             .collect()
     }
 
@@ -117,7 +121,8 @@ impl Marks {
     /// Network namespaces of the nodes that a process is in or a mount keeps.
     fn namespaces(&self) -> Vec<String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let held = all_processes().into_iter().filter_map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok());
+        let held =
+            all_processes().into_iter().filter_map(|pid| fs::read_link(format!("/proc/{pid}/ns/net")).ok());
         let held: BTreeSet<PathBuf> = held.collect();
         self.networks
             .iter()

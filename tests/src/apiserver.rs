@@ -48,7 +48,9 @@ impl ApiServer {
         let mut attempt = 1;
         loop {
             match Self::try_start(&binaries) {
-                Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") => {
+                Err(error)
+                    if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") =>
+                {
                     attempt += 1;
                 }
                 result => return result.with_context(|| format!("start an API server {version}")),
@@ -64,7 +66,9 @@ impl ApiServer {
     /// A `kubectl` of the same version, with that kubeconfig.
     pub fn kubectl_command(&self) -> Command {
         let mut kubectl = Command::new(self.binaries.path("kubectl"));
-        kubectl.env("KUBECONFIG", self.kubeconfig()).env("KUBECACHEDIR", self.directory.path().join("kubectl"));
+        kubectl
+            .env("KUBECONFIG", self.kubeconfig())
+            .env("KUBECACHEDIR", self.directory.path().join("kubectl"));
         kubectl
     }
 
@@ -79,7 +83,8 @@ impl ApiServer {
     }
 
     fn try_start(binaries: &Binaries) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("selfhost-api-").tempdir().context("make a directory")?;
+        let directory =
+            tempfile::Builder::new().prefix("selfhost-api-").tempdir().context("make a directory")?;
         let [api_port, client_port, peer_port] = free_ports()?;
         certify(binaries, directory.path(), api_port)?;
         let etcd = start_etcd(binaries, directory.path(), client_port, peer_port)?;

@@ -60,18 +60,8 @@ impl Binaries {
     /// 15 minutes on two cores with nothing cached, well under a second when all is there.
     pub fn ensure(version: &KubeVersion, progress: &Progress) -> Result<Self> {
         let cache = paths::cache()?;
-        let _lock = lock::directory(&cache, || {
-            progress.line(format_args!(
-                "another process builds binaries in {}; waiting",
-                cache.display()
-            ));
-        })?;
-        let builder = Builder {
-            cache: &cache,
-            progress,
-            go: Go::find(&cache, progress)?,
-        };
-        pause(&cache.join("tools"))?;
+        let builder = Builder { cache: &cache, progress, go: Go::find(&cache, progress)? };
+        pause(&cache.join("tools"), progress)?;
         builder.build(&kubernetes(version))?;
         builder.build(&etcd())?;
         Self::cached(version)
@@ -79,10 +69,7 @@ impl Binaries {
 
     /// Those of a version that was built before.
     pub(crate) fn cached(version: &KubeVersion) -> Result<Self> {
-        Ok(Self {
-            cache: paths::cache()?,
-            version: version.clone(),
-        })
+        Ok(Self { cache: paths::cache()?, version: version.clone() })
     }
 
     /// The Kubernetes version these are.
@@ -126,9 +113,7 @@ fn kubernetes(version: &KubeVersion) -> Set {
     let minor = version.minor;
     Set {
         name: version.to_string(),
-        binaries: KUBERNETES
-            .map(|name| (name, format!("k8s.io/kubernetes/cmd/{name}")))
-            .to_vec(),
+        binaries: KUBERNETES.map(|name| (name, format!("k8s.io/kubernetes/cmd/{name}"))).to_vec(),
         ldflags: format!(
             "-s -w -X k8s.io/component-base/version.gitVersion={version} \
              -X k8s.io/component-base/version.gitMajor={} -X k8s.io/component-base/version.gitMinor={minor} \
@@ -158,14 +143,13 @@ impl Builder<'_> {
     /// Builds the binaries of `set` that are missing or that another recipe made.
     fn build(&self, set: &Set) -> Result<()> {
         let directory = self.cache.join(&set.name);
+        let _lock = locked(&directory, self.progress)?;
         let source = directory.join("src");
         let stamp = directory.join("stamp");
         let known = fs::read_to_string(&stamp).ok();
         let go = &self.go;
         fs::create_dir_all(&source).with_context(|| format!("create {}", source.display()))?;
-        set.module
-            .write(&source, go)
-            .with_context(|| format!("prepare the module of {}", set.name))?;
+        set.module.write(&source, go).with_context(|| format!("prepare the module of {}", set.name))?;
         let key = key(set, &source, go.version())?;
         if known.as_deref() != Some(key.as_str()) {
             for (name, _) in &set.binaries {
@@ -173,34 +157,23 @@ impl Builder<'_> {
             }
             fs::write(&stamp, &key).with_context(|| format!("write {}", stamp.display()))?;
         }
-        let missing: Vec<_> = set
-            .binaries
-            .iter()
-            .filter(|(name, _)| !directory.join(name).exists())
-            .collect();
+        let missing: Vec<_> =
+            set.binaries.iter().filter(|(name, _)| !directory.join(name).exists()).collect();
         if missing.is_empty() {
             return Ok(());
         }
         host::check_build_room(self.cache)?;
         let count = missing.len();
-        self.progress.line(format_args!(
-            "building {count} binaries of {} with {}",
-            set.name,
-            go.version()
-        ));
+        self.progress.line(format_args!("building {count} binaries of {} with {}", set.name, go.version()));
         for (index, (name, package)) in missing.into_iter().enumerate() {
             let what = format!("build {} {name} ({} of {count})", set.name, index + 1);
             let start = Instant::now();
             let fresh = directory.join(format!(".{name}.new"));
             let mut build = go.command(&source);
-            build
-                .args(["build", "-trimpath", "-ldflags", &set.ldflags, "-o"])
-                .arg(&fresh)
-                .arg(package);
+            build.args(["build", "-trimpath", "-ldflags", &set.ldflags, "-o"]).arg(&fresh).arg(package);
             command::logged(&mut build, &directory.join("build.log"), self.progress, &what)?;
             fs::rename(&fresh, directory.join(name)).with_context(|| format!("install {name}"))?;
-            self.progress
-                .line(format_args!("{what}: {} s", start.elapsed().as_secs()));
+            self.progress.line(format_args!("{what}: {} s", start.elapsed().as_secs()));
         }
         Ok(())
     }
@@ -222,24 +195,26 @@ fn key(set: &Set, source: &Path, go: &str) -> Result<String> {
 }
 
 /// Builds `pause` when it is missing or its source changed.
-fn pause(directory: &Path) -> Result<()> {
+fn pause(directory: &Path, progress: &Progress) -> Result<()> {
+    let _lock = locked(directory, progress)?;
     let source = directory.join("pause.c");
     let binary = directory.join("pause");
     if binary.exists() && fs::read_to_string(&source).is_ok_and(|text| text == PAUSE) {
         return Ok(());
     }
-    fs::create_dir_all(directory).with_context(|| format!("create {}", directory.display()))?;
     remove(&binary)?;
     fs::write(&source, PAUSE).with_context(|| format!("write {}", source.display()))?;
     let fresh = directory.join(".pause.new");
-    command::output(
-        Command::new("cc")
-            .args(["-O2", "-static", "-s", "-o"])
-            .arg(&fresh)
-            .arg(&source),
-    )
-    .context("build pause")?;
+    command::output(Command::new("cc").args(["-O2", "-static", "-s", "-o"]).arg(&fresh).arg(&source))
+        .context("build pause")?;
     fs::rename(&fresh, &binary).context("install pause")
+}
+
+/// One process at a time builds what lies in `directory`.
+fn locked(directory: &Path, progress: &Progress) -> Result<lock::Lock> {
+    lock::directory(directory, || {
+        progress.line(format_args!("another process builds {}; waiting", directory.display()));
+    })
 }
 
 fn remove(path: &Path) -> Result<()> {

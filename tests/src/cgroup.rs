@@ -45,11 +45,7 @@ impl Layout {
     pub(crate) fn detect() -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
         Self::parse(&mounts).ok_or_else(|| {
-            Refusal::new(
-                "no control groups are mounted on /sys/fs/cgroup",
-                "mount cgroup v2 there",
-            )
-            .into()
+            Refusal::new("no control groups are mounted on /sys/fs/cgroup", "mount cgroup v2 there").into()
         })
     }
 
@@ -64,20 +60,13 @@ impl Layout {
             let mut after = after.split(' ');
             match (after.next(), after.nth(1)) {
                 (Some("cgroup"), Some(options)) => {
-                    split.push(Hierarchy {
-                        mount,
-                        options: mount_options(options),
-                    });
+                    split.push(Hierarchy { mount, options: mount_options(options) });
                 }
                 (Some("cgroup2"), _) if mount == Path::new("/sys/fs/cgroup") => unified = Some(mount),
                 _ => {}
             }
         }
-        if split.is_empty() {
-            unified.map(Self::Unified)
-        } else {
-            Some(Self::Split(split))
-        }
+        if split.is_empty() { unified.map(Self::Unified) } else { Some(Self::Split(split)) }
     }
 
     /// Whether this is cgroup v1 (also beside an empty v2 hierarchy).
@@ -114,11 +103,7 @@ fn mount_options(options: &str) -> String {
         .filter(|option| !matches!(*option, "rw" | "ro" | "xattr" | "clone_children"))
         .collect();
     let named = kept.iter().any(|option| option.starts_with("name="));
-    if named {
-        format!("none,{}", kept.join(","))
-    } else {
-        kept.join(",")
-    }
+    if named { format!("none,{}", kept.join(",")) } else { kept.join(",") }
 }
 
 /// A group below [`ROOT`], in every hierarchy.
@@ -136,19 +121,12 @@ impl Group {
     pub(crate) fn of_cluster(layout: &Layout, cluster: &str) -> Self {
         let mounts = layout.mounts().into_iter().map(Path::to_owned).collect();
         let leaf = (!layout.is_split()).then_some("init");
-        Self {
-            path: Path::new(ROOT).join(cluster),
-            mounts,
-            leaf,
-        }
+        Self { path: Path::new(ROOT).join(cluster), mounts, leaf }
     }
 
     /// The group `name` inside this one.
     pub(crate) fn child(&self, name: &str) -> Self {
-        Self {
-            path: self.path.join(name),
-            ..self.clone()
-        }
+        Self { path: self.path.join(name), ..self.clone() }
     }
 
     /// Creates the group in every hierarchy.
@@ -164,9 +142,7 @@ impl Group {
     /// A command that starts `program` inside the group, from its first instruction on.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", JOIN, "join"])
-            .arg(self.mounts.len().to_string());
+        command.args(["-c", JOIN, "join"]).arg(self.mounts.len().to_string());
         for mount in &self.mounts {
             let mut directory = mount.join(&self.path);
             if let Some(leaf) = self.leaf.filter(|leaf| directory.join(leaf).exists()) {
@@ -194,11 +170,7 @@ impl Group {
             .directories()
             .iter()
             .filter_map(|directory| fs::read_to_string(directory.join("cgroup.procs")).ok())
-            .flat_map(|text| {
-                text.lines()
-                    .filter_map(|line| line.parse().ok())
-                    .collect::<Vec<_>>()
-            })
+            .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>())
             // Processes of an outer process namespace read as 0.
             .filter(|pid| *pid != 0)
             .collect();
@@ -236,15 +208,9 @@ impl Group {
         // The id may have been recycled before the handle was taken. It cannot be after.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let inside = format!("/{}", self.path.display());
-        let is_ours = groups
-            .lines()
-            .filter_map(|line| line.splitn(3, ':').nth(2))
-            .any(|path| {
-                path == inside
-                    || path
-                        .strip_prefix(&inside)
-                        .is_some_and(|rest| rest.starts_with('/'))
-            });
+        let is_ours = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| {
+            path == inside || path.strip_prefix(&inside).is_some_and(|rest| rest.starts_with('/'))
+        });
         if is_ours {
             let _ = pidfd_send_signal(&handle, Signal::KILL);
         }
@@ -271,12 +237,7 @@ impl Group {
             }
         }
         for mount in &self.mounts {
-            for around in self
-                .path
-                .ancestors()
-                .skip(1)
-                .filter(|path| !path.as_os_str().is_empty())
-            {
+            for around in self.path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
                 // Not empty: other clusters or nodes are in it.
                 if fs::remove_dir(mount.join(around)).is_err() {
                     break;
@@ -289,20 +250,11 @@ impl Group {
     /// The directories of the group and of all groups in it, sorted, in every hierarchy.
     fn directories(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
-        let mut open: Vec<PathBuf> = self
-            .mounts
-            .iter()
-            .map(|mount| mount.join(&self.path))
-            .filter(|path| path.is_dir())
-            .collect();
+        let mut open: Vec<PathBuf> =
+            self.mounts.iter().map(|mount| mount.join(&self.path)).filter(|path| path.is_dir()).collect();
         while let Some(directory) = open.pop() {
             if let Ok(entries) = fs::read_dir(&directory) {
-                open.extend(
-                    entries
-                        .flatten()
-                        .map(|entry| entry.path())
-                        .filter(|path| path.is_dir()),
-                );
+                open.extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()));
             }
             found.push(directory);
         }
@@ -343,10 +295,7 @@ mod tests {
              20 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n",
         )
         .unwrap();
-        assert_eq!(
-            layout.describe(),
-            "cpu,cpuacct cpu,cpuacct\nsystemd none,name=systemd\n"
-        );
+        assert_eq!(layout.describe(), "cpu,cpuacct cpu,cpuacct\nsystemd none,name=systemd\n");
     }
 
     #[test]

@@ -169,9 +169,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Action::LoadImage(load) => {
             let cluster = Cluster::open(&load.which.name)?;
-            load.files
-                .iter()
-                .try_for_each(|file| cluster.load_image(file, &progress))?;
+            load.files.iter().try_for_each(|file| cluster.load_image(file, &progress))?;
         }
         Action::Build(build) => {
             for version in &build.versions {
@@ -200,10 +198,7 @@ fn spec(up: Up) -> Spec {
 fn enter(exec: &Exec) -> Result<ExitCode> {
     let status = Cluster::open(&exec.which.name)?.exec_attached(&exec.node, &exec.words)?;
     // A signal has no code; shells say 128 and more.
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(128);
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(128);
     Ok(ExitCode::from(code))
 }
 
@@ -218,17 +213,10 @@ fn each(cluster: &Cluster, node: Option<&str>, mut work: impl FnMut(&str) -> Res
 fn list(clusters: &[Listed]) -> Result<()> {
     let mut out = anstream::stdout().lock();
     if clusters.is_empty() {
-        writeln!(
-            anstream::stderr().lock(),
-            "no clusters; create one with: cargo bed up --name dev"
-        )?;
+        writeln!(anstream::stderr().lock(), "no clusters; create one with: cargo bed up --name dev")?;
         return Ok(());
     }
-    writeln!(
-        out,
-        "{:<20} {:<9} {:<9} {:<40} KUBECONFIG",
-        "NAME", "VERSION", "STATE", "NODES"
-    )?;
+    writeln!(out, "{:<20} {:<9} {:<9} {:<40} KUBECONFIG", "NAME", "VERSION", "STATE", "NODES")?;
     for cluster in clusters {
         let Some(details) = &cluster.details else {
             writeln!(out, "{:<20} {:<9} {:<9}", cluster.name, "-", "unknown")?;
@@ -241,11 +229,7 @@ fn list(clusters: &[Listed]) -> Result<()> {
             .map(|(name, on)| if *on { name.clone() } else { format!("{name}(off)") })
             .collect();
         let (name, version, nodes) = (&cluster.name, &details.version, nodes.join(","));
-        writeln!(
-            out,
-            "{name:<20} {version:<9} {state:<9} {nodes:<40} {}",
-            details.kubeconfig.display()
-        )?;
+        writeln!(out, "{name:<20} {version:<9} {state:<9} {nodes:<40} {}", details.kubeconfig.display())?;
     }
     Ok(())
 }

@@ -117,11 +117,7 @@ impl Cluster {
                 format!("cargo bed up --name {name}, or see cargo bed list"),
             )
         })?;
-        Ok(Self {
-            state,
-            layout: Layout::detect()?,
-            owned: false,
-        })
+        Ok(Self { state, layout: Layout::detect()?, owned: false })
     }
 
     /// All clusters on this machine.
@@ -136,12 +132,7 @@ impl Cluster {
                     nodes: state
                         .nodes
                         .iter()
-                        .map(|node| {
-                            (
-                                node.name.clone(),
-                                Machine::new(&state, node, &layout).init().is_some(),
-                            )
-                        })
+                        .map(|node| (node.name.clone(), Machine::new(&state, node, &layout).init().is_some()))
                         .collect(),
                     kubeconfig: kubeconfig(&state),
                     created: state.created,
@@ -216,17 +207,12 @@ impl Cluster {
     /// Names of the control-plane nodes.
     pub fn control_planes(&self) -> Vec<&str> {
         let nodes = self.state.nodes.iter();
-        nodes
-            .filter(|node| node.role == Role::ControlPlane)
-            .map(|node| node.name.as_str())
-            .collect()
+        nodes.filter(|node| node.role == Role::ControlPlane).map(|node| node.name.as_str()).collect()
     }
 
     /// Address of a node.
     pub fn node_ip(&self, node: &str) -> Result<IpAddr> {
-        Ok(Subnet(self.state.subnet)
-            .address(self.state.node(node)?.host)
-            .into())
+        Ok(Subnet(self.state.subnet).address(self.state.node(node)?.host).into())
     }
 
     /// The project's node image with tag and digest, as loaded on the nodes.
@@ -273,10 +259,7 @@ impl Cluster {
     /// Runs a command inside a node with this process's standard streams.
     pub fn exec_attached(&self, node: &str, words: &[String]) -> Result<ExitStatus> {
         let (program, arguments) = words.split_first().context("no command")?;
-        self.command(node, program)?
-            .args(arguments)
-            .status()
-            .context("run nsenter")
+        self.command(node, program)?.args(arguments).status().context("run nsenter")
     }
 
     /// A `kubectl` of the cluster's version with the admin kubeconfig.
@@ -308,12 +291,7 @@ impl Cluster {
     /// Names of the nodes that are switched off.
     pub fn switched_off(&self) -> Vec<&str> {
         let is_off = |node: &&Node| Machine::new(&self.state, node, &self.layout).init().is_none();
-        self.state
-            .nodes
-            .iter()
-            .filter(is_off)
-            .map(|node| node.name.as_str())
-            .collect()
+        self.state.nodes.iter().filter(is_off).map(|node| node.name.as_str()).collect()
     }
 
     /// Imports an image archive on every node that runs containers.

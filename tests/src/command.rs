@@ -17,21 +17,10 @@ const SHOWN: usize = 12;
 /// Runs `command` and returns what it wrote to standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = line(command);
-    let out = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run {name}"))?;
+    let out = command.stdin(Stdio::null()).output().with_context(|| format!("run {name}"))?;
     if !out.status.success() {
-        let text = if out.stderr.is_empty() {
-            &out.stdout
-        } else {
-            &out.stderr
-        };
-        bail!(
-            "{name} ended with {}: {}",
-            out.status,
-            tail(&String::from_utf8_lossy(text))
-        );
+        let text = if out.stderr.is_empty() { &out.stdout } else { &out.stderr };
+        bail!("{name} ended with {}: {}", out.status, tail(&String::from_utf8_lossy(text)));
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
@@ -59,10 +48,7 @@ pub(crate) fn logged(command: &mut Command, log: &Path, progress: &Progress, wha
         }
         std::thread::sleep(Duration::from_millis(50));
         if start.elapsed() >= next {
-            progress.line(format_args!(
-                "still running: {what} ({} s)",
-                start.elapsed().as_secs()
-            ));
+            progress.line(format_args!("still running: {what} ({} s)", start.elapsed().as_secs()));
             next += HEARTBEAT;
         }
     };
@@ -117,13 +103,8 @@ mod tests {
         let log = directory.path().join("log");
         std::fs::write(&log, "of another command\n").unwrap();
         let progress = Progress::new(std::io::sink());
-        let error = logged(
-            Command::new("sh").args(["-c", "echo why; exit 3"]),
-            &log,
-            &progress,
-            "x",
-        )
-        .unwrap_err();
+        let error =
+            logged(Command::new("sh").args(["-c", "echo why; exit 3"]), &log, &progress, "x").unwrap_err();
         let text = format!("{error:#}");
         assert!(text.contains("why") && !text.contains("another"), "{text}");
     }

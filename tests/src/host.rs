@@ -38,20 +38,13 @@ pub(crate) fn check_root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    Err(Refusal::new(
-        "the bed needs root",
-        "run the command as root (sudo -E env PATH=$PATH cargo ...)",
-    )
-    .into())
+    Err(Refusal::new("the bed needs root", "run the command as root (sudo -E env PATH=$PATH cargo ...)")
+        .into())
 }
 
 fn check_kernel() -> Result<()> {
     let missing = |what: &str, hint: &str| {
-        Err(Refusal::new(
-            format!("this kernel (or container) has no {what}"),
-            hint.to_owned(),
-        )
-        .into())
+        Err(Refusal::new(format!("this kernel (or container) has no {what}"), hint.to_owned()).into())
     };
     for (namespace, option) in [
         ("net", "NET_NS"),
@@ -122,10 +115,7 @@ pub(crate) fn check_cluster_room(directory: &Path) -> Result<()> {
 }
 
 fn check_room(directory: &Path, needed: u64, purpose: &str, hint: &str) -> Result<()> {
-    let existing = directory
-        .ancestors()
-        .find(|path| path.exists())
-        .unwrap_or(Path::new("/"));
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let room = rustix::fs::statvfs(existing)
         .with_context(|| format!("ask for the room in {}", existing.display()))?;
     let free = room.f_bavail * room.f_frsize;
@@ -151,9 +141,7 @@ pub(crate) fn exists(program: &str) -> bool {
 
 fn filesystem(name: &str) -> Result<bool> {
     let known = fs::read_to_string("/proc/filesystems").context("read /proc/filesystems")?;
-    Ok(known
-        .lines()
-        .any(|line| line.split_whitespace().last() == Some(name)))
+    Ok(known.lines().any(|line| line.split_whitespace().last() == Some(name)))
 }
 
 fn quiet(program: &str, arguments: &[&str]) -> bool {
@@ -174,10 +162,7 @@ mod tests {
     fn a_disk_that_is_too_small_is_named_with_both_sizes() {
         let error = check_room(Path::new("/proc/self/none"), u64::MAX, "for a test", "buy one").unwrap_err();
         let refusal = error.downcast_ref::<Refusal>().unwrap();
-        assert!(
-            refusal.to_string().ends_with("are needed for a test"),
-            "{refusal}"
-        );
+        assert!(refusal.to_string().ends_with("are needed for a test"), "{refusal}");
         assert_eq!(refusal.hint(), "buy one");
     }
 

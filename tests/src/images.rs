@@ -13,7 +13,6 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use crate::binaries::{Binaries, ETCD_TAG};
-use crate::lock;
 use crate::progress::Progress;
 use archive::{Archive, Entry};
 
@@ -53,9 +52,6 @@ impl Image {
 /// The images kubeadm needs for the version of `binaries`, etcd and pause included; archives are made if missing.
 pub fn of_version(binaries: &Binaries, progress: &Progress) -> Result<Vec<Image>> {
     let directory = binaries.root().join("images");
-    let _lock = lock::directory(&directory, || {
-        progress.line("another process makes images; waiting");
-    })?;
     let tag = binaries.version().to_string();
     let bin = |name: &str| Entry::program(binaries.path(name), format!("usr/local/bin/{name}"));
     let mut archives: Vec<Archive> = COMPONENTS
@@ -73,10 +69,7 @@ pub fn of_version(binaries: &Binaries, progress: &Progress) -> Result<Vec<Image>
         )
         .entrypoint("/pause"),
     );
-    archives
-        .iter()
-        .map(|archive| archive.ensure(&directory))
-        .collect()
+    archives.iter().map(|archive| archive.ensure(&directory, progress)).collect()
 }
 
 /// Reads reference and digest of an OCI layout archive that this crate wrote.
@@ -97,12 +90,10 @@ fn split_tag(reference: &str) -> (&str, Option<&str>) {
 /// Lower-case hexadecimal digits of `bytes`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -112,19 +103,12 @@ mod tests {
     #[test]
     fn a_port_is_not_a_tag() {
         assert_eq!(split_tag("localhost:5000/name"), ("localhost:5000/name", None));
-        assert_eq!(
-            split_tag("localhost:5000/name:v1"),
-            ("localhost:5000/name", Some("v1"))
-        );
+        assert_eq!(split_tag("localhost:5000/name:v1"), ("localhost:5000/name", Some("v1")));
     }
 
     #[test]
     fn references_with_digest() {
-        let image = Image {
-            reference: "a/b:v1".into(),
-            digest: "sha256:00".into(),
-            archive: PathBuf::new(),
-        };
+        let image = Image { reference: "a/b:v1".into(), digest: "sha256:00".into(), archive: PathBuf::new() };
         assert_eq!(image.by_digest(), "a/b@sha256:00");
         assert_eq!(image.pinned(), "a/b:v1@sha256:00");
     }

@@ -24,7 +24,8 @@ pub(crate) fn raise(record: &Path) -> Result<()> {
     for (path, enough, value) in low {
         former.entry(path.to_owned()).or_insert(value);
         // The record first: a kill in between costs nothing.
-        fs::write(record, serde_json::to_vec(&former)?).with_context(|| format!("write {}", record.display()))?;
+        fs::write(record, serde_json::to_vec(&former)?)
+            .with_context(|| format!("write {}", record.display()))?;
         fs::write(path, enough.to_string()).with_context(|| format!("raise {path}"))?;
     }
     Ok(())

@@ -92,10 +92,7 @@ mod tests {
         fs::remove_dir(&path).unwrap();
         let again = directory(&path, || ()).unwrap();
         drop(held);
-        assert!(
-            try_directory(&path).unwrap().is_none(),
-            "the new directory has its own lock"
-        );
+        assert!(try_directory(&path).unwrap().is_none(), "the new directory has its own lock");
         drop(again);
     }
 }

@@ -34,10 +34,8 @@ const BALANCER: (&str, &str) = ("haproxy", "haproxy");
 /// Installs what is missing.
 pub(crate) fn ensure(balancer: bool, log: &Path, progress: &Progress) -> Result<()> {
     let needed = NEEDED.iter().chain(balancer.then_some(&BALANCER));
-    let missing: Vec<&str> = needed
-        .filter(|(sign, _)| !is_there(sign))
-        .map(|(_, package)| *package)
-        .collect();
+    let missing: Vec<&str> =
+        needed.filter(|(sign, _)| !is_there(sign)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -57,20 +55,11 @@ pub(crate) fn ensure(balancer: bool, log: &Path, progress: &Progress) -> Result<
             .args(arguments);
         command::logged(&mut apt, log, progress, "apt-get")
     };
-    let hint = || {
-        Refusal::new(
-            format!("not installed: {list}"),
-            "install them by hand: apt-get install ...",
-        )
-    };
+    let hint = || Refusal::new(format!("not installed: {list}"), "install them by hand: apt-get install ...");
     apt(&["update"]).with_context(hint)?;
     apt(&[&["install", "--yes", "--no-install-recommends"], &missing[..]].concat()).with_context(hint)
 }
 
 fn is_there(sign: &str) -> bool {
-    if sign.starts_with('/') {
-        Path::new(sign).exists()
-    } else {
-        host::exists(sign)
-    }
+    if sign.starts_with('/') { Path::new(sign).exists() } else { host::exists(sign) }
 }

@@ -25,9 +25,7 @@ pub fn cache() -> Result<PathBuf> {
 
 /// The root of the checkout that this crate was built from.
 pub fn checkout() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .map_or_else(|| PathBuf::from("."), PathBuf::from)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
 /// Cargo's target directory: `$CARGO_TARGET_DIR`, else `target` in the checkout.

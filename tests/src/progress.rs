@@ -19,10 +19,7 @@ pub struct Progress {
 impl Progress {
     /// Progress to `out`; the clock starts now.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        Self {
-            start: Instant::now(),
-            out: Mutex::new(Box::new(out)),
-        }
+        Self { start: Instant::now(), out: Mutex::new(Box::new(out)) }
     }
 
     /// Progress to standard error.

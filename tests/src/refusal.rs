@@ -15,10 +15,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with `message` (lower case, names the object) and `hint` (the next action).
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: hint.into(),
-        }
+        Self { message: message.into(), hint: hint.into() }
     }
 
     /// What to do about it.
@@ -46,9 +43,6 @@ mod tests {
         let error = anyhow::Error::new(Refusal::new("no go", "install go")).context("build etcd");
         let mut out = Vec::new();
         report(&mut out, &error).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "error: build etcd: no go\nhint: install go\n"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), "error: build etcd: no go\nhint: install go\n");
     }
 }

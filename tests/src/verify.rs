@@ -134,7 +134,8 @@ impl Stage {
             Self::Api => test("api", &[]),
             Self::Bed => {
                 // The node part in network namespaces of its own, with the kernel's real nftables.
-                let netns = ["test", "--package", "selfhost-node", "--features", "netns", "--test", "netns", "--"];
+                let netns =
+                    ["test", "--package", "selfhost-node", "--features", "netns", "--test", "netns", "--"];
                 cargo(&[&netns[..], &["--test-threads=4", "--nocapture"]].concat())?;
                 Cluster::sweep(TEST_CLUSTERS, progress)?;
                 test("bed", &["--test-threads=1", "--nocapture"])

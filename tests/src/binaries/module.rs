@@ -26,11 +26,7 @@ const KUBERNETES_TOOLS: &str = include_str!("../../go/tools.go");
 /// A module that builds a set of binaries.
 pub(super) enum Module {
     /// Committed with its checksums.
-    Committed {
-        go_mod: &'static str,
-        go_sum: &'static str,
-        tools: &'static str,
-    },
+    Committed { go_mod: &'static str, go_sum: &'static str, tools: &'static str },
     /// Made on first use, by asking the module proxy.
     Generated(KubeVersion),
 }
@@ -65,11 +61,7 @@ impl Module {
     /// Puts go.mod, go.sum and tools.go into `directory`.
     pub(super) fn write(&self, directory: &Path, go: &Go) -> Result<()> {
         match self {
-            Self::Committed {
-                go_mod,
-                go_sum,
-                tools,
-            } => {
+            Self::Committed { go_mod, go_sum, tools } => {
                 for (name, text) in [("go.mod", go_mod), ("go.sum", go_sum), ("tools.go", tools)] {
                     write(&directory.join(name), text)?;
                 }
@@ -102,11 +94,7 @@ fn generate(version: &KubeVersion, directory: &Path, go: &Go) -> Result<()> {
     })?;
     let answer: serde_json::Value =
         serde_json::from_str(&answer).context("read the answer of go mod download")?;
-    let upstream = PathBuf::from(
-        answer["Dir"]
-            .as_str()
-            .context("go mod download names no directory")?,
-    );
+    let upstream = PathBuf::from(answer["Dir"].as_str().context("go mod download names no directory")?);
     let upstream =
         fs::read_to_string(upstream.join("go.mod")).context("read the go.mod of k8s.io/kubernetes")?;
     write(&directory.join("go.mod"), &go_mod(version, &upstream))?;
@@ -121,11 +109,7 @@ fn go_mod(version: &KubeVersion, upstream: &str) -> String {
     let mut text =
         format!("module {PATH}\n\ngo {GO_DIRECTIVE}\n\nrequire k8s.io/kubernetes {version}\n\nreplace (\n");
     for line in upstream.lines() {
-        if let Some((module, _)) = line
-            .trim()
-            .trim_start_matches("replace ")
-            .split_once(" => ./staging/")
-        {
+        if let Some((module, _)) = line.trim().trim_start_matches("replace ").split_once(" => ./staging/") {
             let _ = writeln!(text, "\t{module} => {module} {twin}");
         }
     }
@@ -164,12 +148,7 @@ mod tests {
             assert!(go_mod.contains(&format!("require k8s.io/kubernetes {version}\n")));
             assert!(go_sum.contains(&format!("k8s.io/kubernetes {version} h1:")));
         }
-        let Module::Committed { go_mod, .. } = Module::etcd() else {
-            panic!("etcd is committed")
-        };
-        assert!(go_mod.contains(&format!(
-            "go.etcd.io/etcd/server/v3 {}\n",
-            super::super::ETCD_VERSION
-        )));
+        let Module::Committed { go_mod, .. } = Module::etcd() else { panic!("etcd is committed") };
+        assert!(go_mod.contains(&format!("go.etcd.io/etcd/server/v3 {}\n", super::super::ETCD_VERSION)));
     }
 }

@@ -37,12 +37,7 @@ backend control-planes
 "
     .to_owned();
     for node in state.nodes.iter().filter(|node| node.role == Role::ControlPlane) {
-        let _ = writeln!(
-            text,
-            "  server {} {}:6443",
-            node.name,
-            Subnet(state.subnet).address(node.host)
-        );
+        let _ = writeln!(text, "  server {} {}:6443", node.name, Subnet(state.subnet).address(node.host));
     }
     text
 }

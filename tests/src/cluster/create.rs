@@ -55,10 +55,9 @@ impl Cluster {
                     format!("cargo bed down --name {name}, or cargo bed boot --name {name} if it is off");
                 return Err(Refusal::new(format!("cluster {name} exists"), hint).into());
             }
-            progress.step(
-                &format!("removed what a killed run left of cluster {name}"),
-                || tear_down(name, layout),
-            )?;
+            progress.step(&format!("removed what a killed run left of cluster {name}"), || {
+                tear_down(name, layout)
+            })?;
             drop(held);
             // The last cluster takes the directory of all clusters with it.
             drop(all);
@@ -88,39 +87,24 @@ impl Cluster {
 
     pub(super) fn create(&self, spec: &Spec, overrides: &Overrides, progress: &Progress) -> Result<State> {
         let mut state = self.state.clone();
-        packages::ensure(
-            spec.control_planes > 1,
-            &state.directory().join("apt.log"),
-            progress,
-        )?;
+        packages::ensure(spec.control_planes > 1, &state.directory().join("apt.log"), progress)?;
         host::check_tools()?;
         let images = Images::gather(spec, progress)?;
         Subnet(state.subnet).create()?;
 
-        let machines: Vec<Machine> = self
-            .state
-            .nodes
-            .iter()
-            .map(|node| Machine::new(&self.state, node, &self.layout))
-            .collect();
+        let machines: Vec<Machine> =
+            self.state.nodes.iter().map(|node| Machine::new(&self.state, node, &self.layout)).collect();
         progress.step("nodes started", || self.start(&machines, &images))?;
-        let kubelets: Vec<&Machine> = machines
-            .iter()
-            .filter(|it| it.node().role.has_kubelet())
-            .collect();
+        let kubelets: Vec<&Machine> = machines.iter().filter(|it| it.node().role.has_kubelet()).collect();
         if let Some(image) = &images.node {
             progress.step("node image loaded", || {
-                kubelets
-                    .iter()
-                    .try_for_each(|machine| runtime::load(machine, image))
+                kubelets.iter().try_for_each(|machine| runtime::load(machine, image))
             })?;
         }
 
         let secrets = Secrets::generate()?;
         let split = self.layout.is_split();
-        let first = *kubelets
-            .first()
-            .context("every cluster has a control-plane node")?;
+        let first = *kubelets.first().context("every cluster has a control-plane node")?;
         progress.step("cp1: kubeadm init", || {
             kubeadm::init(first, &self.state, overrides, &secrets, split, progress)
         })?;
@@ -182,11 +166,7 @@ impl Images {
     fn gather(spec: &Spec, progress: &Progress) -> Result<Self> {
         let mut versions = vec![spec.version.clone()];
         if spec.upgrade_images {
-            versions.push(
-                UPGRADE_VERSION
-                    .parse()
-                    .context("parse the version to upgrade to")?,
-            );
+            versions.push(UPGRADE_VERSION.parse().context("parse the version to upgrade to")?);
         }
         versions.dedup();
         let mut images = Vec::new();
@@ -196,11 +176,7 @@ impl Images {
         }
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         images.dedup();
-        let node = if spec.own_images {
-            Some(images::node::image(progress)?)
-        } else {
-            None
-        };
+        let node = if spec.own_images { Some(images::node::image(progress)?) } else { None };
         let name: Vec<String> = versions.iter().map(ToString::to_string).collect();
         let store = Store::ensure(&paths::cache()?, &name.join("+"), &images, progress)?;
         Ok(Self { store, node })

@@ -87,10 +87,7 @@ impl Secrets {
     /// Fresh ones, from the kernel's random numbers.
     pub(super) fn generate() -> Result<Self> {
         let token = hex(&random::<11>()?);
-        Ok(Self {
-            token: format!("{}.{}", &token[..6], &token[6..]),
-            certificate_key: hex(&random::<32>()?),
-        })
+        Ok(Self { token: format!("{}.{}", &token[..6], &token[6..]), certificate_key: hex(&random::<32>()?) })
     }
 }
 
@@ -176,21 +173,12 @@ pub(super) fn join(
             "certificateKey": secrets.certificate_key,
         });
     }
-    run(
-        machine,
-        overrides,
-        &[document],
-        &["join", "--skip-phases=preflight"],
-        progress,
-    )
+    run(machine, overrides, &[document], &["join", "--skip-phases=preflight"], progress)
 }
 
 /// A kubeconfig for the user `name` of the cluster, signed by its CA on a control-plane node.
 pub(super) fn kubeconfig(machine: &Machine, name: &str) -> Result<String> {
-    machine.run(
-        "kubeadm",
-        &["kubeconfig", "user", "--client-name", name, "--config", FILE],
-    )
+    machine.run("kubeadm", &["kubeconfig", "user", "--client-name", name, "--config", FILE])
 }
 
 fn run(
@@ -201,10 +189,8 @@ fn run(
     progress: &Progress,
 ) -> Result<()> {
     // JSON is YAML; kubeadm splits documents by their separator lines.
-    let text: Vec<String> = documents
-        .iter()
-        .map(|document| overrides.over(document.clone()).to_string())
-        .collect();
+    let text: Vec<String> =
+        documents.iter().map(|document| overrides.over(document.clone()).to_string()).collect();
     machine.write(FILE, &text.join("\n---\n"))?;
     let log = machine.directory().join("log/kubeadm.log");
     let what = format!("{}: kubeadm {}", machine.node().name, arguments[0]);
@@ -300,9 +286,6 @@ mod tests {
     fn tokens_have_the_form_kubeadm_wants() {
         let secrets = Secrets::generate().unwrap();
         let (id, secret) = secrets.token.split_once('.').unwrap();
-        assert_eq!(
-            (id.len(), secret.len(), secrets.certificate_key.len()),
-            (6, 16, 64)
-        );
+        assert_eq!((id.len(), secret.len(), secrets.certificate_key.len()), (6, 16, 64));
     }
 }

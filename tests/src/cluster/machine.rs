@@ -69,19 +69,11 @@ impl<'a> Machine<'a> {
                 .with_context(|| format!("create {}", directory.join(name).display()))?;
         }
         write(&directory.join("boot.sh"), include_str!("boot.sh"), 0o755)?;
-        write(
-            &directory.join("bin/systemctl"),
-            include_str!("systemctl.sh"),
-            0o755,
-        )?;
+        write(&directory.join("bin/systemctl"), include_str!("systemctl.sh"), 0o755)?;
         write(&directory.join("cgroups"), &self.layout.describe(), 0o644)?;
         write(&directory.join("enabled"), "", 0o644)?;
         let subnet = Subnet(self.state.subnet);
-        let network = format!(
-            "ADDRESS={}\nGATEWAY={}\n",
-            subnet.address(self.node.host),
-            subnet.gateway()
-        );
+        let network = format!("ADDRESS={}\nGATEWAY={}\n", subnet.address(self.node.host), subnet.gateway());
         write(&directory.join("network"), &network, 0o644)?;
         let version = self.state.version.to_string();
         for (program, from) in PROGRAMS
@@ -99,11 +91,7 @@ impl<'a> Machine<'a> {
     /// Installs a service and has it started at every boot.
     pub(crate) fn service(&self, name: &str, script: &str) -> Result<()> {
         let directory = self.directory();
-        write(
-            &directory.join("services").join(name),
-            &format!("#!/bin/sh\n{script}\n"),
-            0o755,
-        )?;
+        write(&directory.join("services").join(name), &format!("#!/bin/sh\n{script}\n"), 0o755)?;
         let enabled = directory.join("enabled");
         let mut names = fs::read_to_string(&enabled)?;
         if !names.lines().any(|line| line == name) {
@@ -123,8 +111,7 @@ impl<'a> Machine<'a> {
             )
             .into());
         }
-        self.boot_inner()
-            .with_context(|| format!("boot node {}", self.node.name))
+        self.boot_inner().with_context(|| format!("boot node {}", self.node.name))
     }
 
     fn boot_inner(&self) -> Result<()> {
@@ -161,10 +148,7 @@ impl<'a> Machine<'a> {
         let mut plugged = false;
         loop {
             if let Some(status) = launcher.try_wait()? {
-                bail!(
-                    "its first process ended with {status}: {}",
-                    command::tail_of(&log_path)
-                );
+                bail!("its first process ended with {status}: {}", command::tail_of(&log_path));
             }
             if let Some(init) = self.init() {
                 if !plugged {
@@ -178,11 +162,7 @@ impl<'a> Machine<'a> {
                 }
             }
             if Instant::now() > deadline {
-                bail!(
-                    "not up within {} s: {}",
-                    BOOT.as_secs(),
-                    command::tail_of(&log_path)
-                );
+                bail!("not up within {} s: {}", BOOT.as_secs(), command::tail_of(&log_path));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -218,16 +198,8 @@ impl<'a> Machine<'a> {
         let init = self.running()?.to_string();
         let mut command = self.group().command("nsenter");
         command
-            .args([
-                "--target", &init, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
-            ])
-            .args([
-                "env",
-                "--chdir=/",
-                &format!("PATH={PATH}"),
-                "HOME=/run/home",
-                program,
-            ]);
+            .args(["--target", &init, "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"])
+            .args(["env", "--chdir=/", &format!("PATH={PATH}"), "HOME=/run/home", program]);
         Ok(command)
     }
 
@@ -249,14 +221,8 @@ impl<'a> Machine<'a> {
 
     fn running(&self) -> Result<u32> {
         self.init().ok_or_else(|| {
-            let message = format!(
-                "node {} of cluster {} is switched off",
-                self.node.name, self.state.name
-            );
-            let hint = format!(
-                "cargo bed boot --name {} --node {}",
-                self.state.name, self.node.name
-            );
+            let message = format!("node {} of cluster {} is switched off", self.node.name, self.state.name);
+            let hint = format!("cargo bed boot --name {} --node {}", self.state.name, self.node.name);
             Refusal::new(message, hint).into()
         })
     }

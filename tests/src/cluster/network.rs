@@ -20,16 +20,12 @@ pub(crate) struct Subnet(pub(crate) u8);
 impl Subnet {
     /// A number that neither `taken` nor any link on this machine uses.
     pub(crate) fn free(taken: &[u8]) -> Result<Self> {
-        (1..=254)
-            .map(Self)
-            .find(|subnet| !taken.contains(&subnet.0) && !exists(&subnet.bridge()))
-            .ok_or_else(|| {
-                Refusal::new(
-                    "all 254 subnets of the bed are in use",
-                    "take clusters down: cargo bed list",
-                )
-                .into()
-            })
+        (1..=254).map(Self).find(|subnet| !taken.contains(&subnet.0) && !exists(&subnet.bridge())).ok_or_else(
+            || {
+                Refusal::new("all 254 subnets of the bed are in use", "take clusters down: cargo bed list")
+                    .into()
+            },
+        )
     }
 
     /// Address of the node with last byte `host`.
@@ -58,13 +54,7 @@ impl Subnet {
         if !exists(&bridge) {
             ip(&["link", "add", &bridge, "type", "bridge"])?;
         }
-        ip(&[
-            "address",
-            "replace",
-            &format!("{}/24", self.gateway()),
-            "dev",
-            &bridge,
-        ])?;
+        ip(&["address", "replace", &format!("{}/24", self.gateway()), "dev", &bridge])?;
         ip(&["link", "set", &bridge, "up"])
     }
 
@@ -76,20 +66,13 @@ impl Subnet {
             ip(&["link", "delete", &cable])?;
         }
         let pid = pid.to_string();
-        ip(&[
-            "link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &pid,
-        ])?;
+        ip(&["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &pid])?;
         ip(&["link", "set", &cable, "master", &self.bridge(), "up"])
     }
 
     /// Removes the bridge and every cable that is left.
     pub(crate) fn remove(self, state: &State) -> Result<()> {
-        for link in state
-            .nodes
-            .iter()
-            .map(|node| self.cable(node))
-            .chain([self.bridge()])
-        {
+        for link in state.nodes.iter().map(|node| self.cable(node)).chain([self.bridge()]) {
             // The kernel removes a cable by itself, a moment after the last process of its namespace.
             if exists(&link)
                 && let Err(error) = ip(&["link", "delete", &link])
@@ -112,9 +95,7 @@ fn exists(link: &str) -> bool {
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
-    command::output(Command::new("ip").args(arguments))
-        .map(drop)
-        .context("set up the network")
+    command::output(Command::new("ip").args(arguments)).map(drop).context("set up the network")
 }
 
 #[cfg(test)]
@@ -129,10 +110,6 @@ mod tests {
             assert!(Subnet(254).cable(node).len() < 16);
         }
         // Not a prefix trap: shb1 + "2..." must not be shb12 + "...".
-        assert!(
-            nodes
-                .iter()
-                .all(|node| node.name.starts_with(|c: char| c.is_ascii_alphabetic()))
-        );
+        assert!(nodes.iter().all(|node| node.name.starts_with(|c: char| c.is_ascii_alphabetic())));
     }
 }

@@ -26,8 +26,5 @@ pub(super) fn install(machine: &Machine, kubeconfig: &str, mode: ProxyMode) -> R
     });
     machine.write("/var/lib/kube-proxy/kubeconfig", kubeconfig)?;
     machine.write("/var/lib/kube-proxy/config.json", &config.to_string())?;
-    machine.service(
-        "kube-proxy",
-        "exec kube-proxy --config=/var/lib/kube-proxy/config.json",
-    )
+    machine.service("kube-proxy", "exec kube-proxy --config=/var/lib/kube-proxy/config.json")
 }

@@ -40,10 +40,7 @@ pub(super) fn install(machine: &Machine) -> Result<()> {
         ],
     });
     machine.write("/etc/cni/net.d/10-bed.conflist", &network.to_string())?;
-    machine.service(
-        "containerd",
-        "exec containerd --config /etc/containerd/config.toml",
-    )
+    machine.service("containerd", "exec containerd --config /etc/containerd/config.toml")
 }
 
 /// Imports `image` and makes its digest known by name, as a pull would.
@@ -52,15 +49,7 @@ pub(super) fn load(machine: &Machine, image: &Image) -> Result<()> {
     machine
         .run(
             "ctr",
-            &[
-                "--namespace",
-                NAMESPACE,
-                "images",
-                "tag",
-                "--force",
-                &image.reference,
-                &image.by_digest(),
-            ],
+            &["--namespace", NAMESPACE, "images", "tag", "--force", &image.reference, &image.by_digest()],
         )
         .map(drop)
 }
@@ -70,10 +59,7 @@ pub(super) fn load_file(machine: &Machine, archive: &Path, progress: &Progress) 
     match images::read(archive) {
         Ok(image) => load(machine, &image),
         Err(error) => {
-            progress.line(format_args!(
-                "{}: known by tag only ({error:#})",
-                archive.display()
-            ));
+            progress.line(format_args!("{}: known by tag only ({error:#})", archive.display()));
             import(machine, archive)
         }
     }
@@ -89,12 +75,7 @@ fn import(machine: &Machine, archive: &Path) -> Result<()> {
         .context("run ctr images import")?;
     if !out.status.success() {
         let text = String::from_utf8_lossy(&out.stderr);
-        bail!(
-            "import {} on node {}: {}",
-            archive.display(),
-            machine.node().name,
-            text.trim_end()
-        );
+        bail!("import {} on node {}: {}", archive.display(), machine.node().name, text.trim_end());
     }
     Ok(())
 }

@@ -45,12 +45,7 @@ impl Spec {
     pub fn new(name: Name) -> Self {
         Self {
             name,
-            version: KubeVersion {
-                major: 1,
-                minor: 36,
-                patch: 3,
-                pre: None,
-            },
+            version: KubeVersion { major: 1, minor: 36, patch: 3, pre: None },
             control_planes: 1,
             workers: 0,
             kubeadm_config: None,
@@ -71,18 +66,12 @@ impl Spec {
         );
         ensure!(
             self.workers <= MOST_WORKERS,
-            Refusal::new(
-                format!("{} workers", self.workers),
-                format!("give at most {MOST_WORKERS}")
-            )
+            Refusal::new(format!("{} workers", self.workers), format!("give at most {MOST_WORKERS}"))
         );
         if let Some(file) = &self.kubeadm_config {
             ensure!(
                 file.exists(),
-                Refusal::new(
-                    format!("no file {}", file.display()),
-                    "give kubeadm documents as YAML or JSON"
-                )
+                Refusal::new(format!("no file {}", file.display()), "give kubeadm documents as YAML or JSON")
             );
         }
         Ok(())
@@ -171,19 +160,13 @@ mod tests {
 
     #[test]
     fn the_default_version_is_the_default() {
-        assert_eq!(
-            Spec::new("a".parse().unwrap()).version.to_string(),
-            DEFAULT_VERSION
-        );
+        assert_eq!(Spec::new("a".parse().unwrap()).version.to_string(), DEFAULT_VERSION);
     }
 
     #[test]
     fn impossible_clusters_are_refused() {
-        let spec = |control_planes, workers| Spec {
-            control_planes,
-            workers,
-            ..Spec::new("a".parse().unwrap())
-        };
+        let spec =
+            |control_planes, workers| Spec { control_planes, workers, ..Spec::new("a".parse().unwrap()) };
         assert!(spec(1, 0).check().is_ok());
         assert!(spec(3, 79).check().is_ok());
         assert!(spec(2, 0).check().is_err());

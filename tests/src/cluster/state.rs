@@ -120,9 +120,9 @@ impl State {
         let path = directory.join("cluster.json");
         match fs::read(&path) {
             // A record is renamed into place, so one that does not parse is not ours to guess about.
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .with_context(|| format!("read {}", path.display())),
+            Ok(text) => {
+                serde_json::from_slice(&text).map(Some).with_context(|| format!("read {}", path.display()))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
         }
@@ -175,10 +175,8 @@ pub(super) fn names() -> Result<Vec<Name>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result.with_context(|| format!("list {}", paths::STATE))?,
     };
-    let mut names: Vec<Name> = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
+    let mut names: Vec<Name> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     names.sort();
     Ok(names)
 }
@@ -189,12 +187,7 @@ mod tests {
 
     #[test]
     fn a_balancer_only_where_it_balances() {
-        let names = |cps, workers| {
-            nodes(cps, workers)
-                .into_iter()
-                .map(|node| node.name)
-                .collect::<Vec<_>>()
-        };
+        let names = |cps, workers| nodes(cps, workers).into_iter().map(|node| node.name).collect::<Vec<_>>();
         assert_eq!(names(1, 0), ["cp1", "client"]);
         assert_eq!(names(3, 2), ["lb", "cp1", "cp2", "cp3", "w1", "w2", "client"]);
     }

@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{Image, hex, split_tag};
+use crate::lock;
+use crate::progress::Progress;
 
 /// The annotation that containerd names an imported image by.
 const NAME_ANNOTATION: &str = "io.containerd.image.name";
@@ -50,58 +52,46 @@ impl Archive {
     /// An image called `reference` (name and tag) of `entries`.
     pub(super) fn new(reference: String, mut entries: Vec<Entry>) -> Self {
         entries.sort();
-        Self {
-            reference,
-            entries,
-            entrypoint: None,
-        }
+        Self { reference, entries, entrypoint: None }
     }
 
     /// What the image runs when a Pod gives no command.
     pub(super) fn entrypoint(self, program: &'static str) -> Self {
-        Self {
-            entrypoint: Some(program),
-            ..self
-        }
+        Self { entrypoint: Some(program), ..self }
     }
 
     /// The image in `directory`, made if it is missing or made from other files.
-    pub(super) fn ensure(&self, directory: &Path) -> Result<Image> {
-        let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || ".-".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        };
-        let file_name: String = self.reference.chars().map(plain).collect();
-        let archive = directory.join(format!("{file_name}.tar"));
-        let record = directory.join(format!("{file_name}.json"));
+    pub(super) fn ensure(&self, directory: &Path, progress: &Progress) -> Result<Image> {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || ".-".contains(c) { c } else { '_' };
+        let directory = directory.join(self.reference.chars().map(plain).collect::<String>());
+        let _lock = lock::directory(&directory, || {
+            progress.line(format_args!("another process makes image {}; waiting", self.reference));
+        })?;
+        let record = directory.join("record.json");
         let made_from = self.made_from()?;
-        if archive.exists()
-            && let Ok(text) = fs::read_to_string(&record)
+        if let Ok(text) = fs::read_to_string(&record)
             && let Ok(known) = serde_json::from_str::<Value>(&text)
             && known["madeFrom"] == made_from
-            && let Some(digest) = known["digest"].as_str()
+            && let Some(image) = known["digest"].as_str().map(|digest| self.image(&directory, digest))
+            && image.archive.exists()
         {
-            return Ok(Image {
-                reference: self.reference.clone(),
-                digest: digest.to_owned(),
-                archive,
-            });
+            return Ok(image);
         }
-        let digest = self
-            .write(&archive)
-            .with_context(|| format!("make image {}", self.reference))?;
-        fs::write(
-            &record,
-            json!({"digest": digest, "madeFrom": made_from}).to_string(),
-        )?;
-        Ok(Image {
-            reference: self.reference.clone(),
-            digest,
-            archive,
-        })
+        for old in fs::read_dir(&directory)?.flatten() {
+            fs::remove_file(old.path()).with_context(|| format!("remove {}", old.path().display()))?;
+        }
+        let fresh = directory.join("new");
+        let digest = self.write(&fresh).with_context(|| format!("make image {}", self.reference))?;
+        let image = self.image(&directory, &digest);
+        fs::rename(&fresh, &image.archive)?;
+        fs::write(&record, json!({"digest": digest, "madeFrom": made_from}).to_string())?;
+        Ok(image)
+    }
+
+    /// An archive is named by its digest: whoever was given one never finds another image in it.
+    fn image(&self, directory: &Path, digest: &str) -> Image {
+        let archive = directory.join(format!("{}.tar", digest.trim_start_matches("sha256:")));
+        Image { reference: self.reference.clone(), digest: digest.to_owned(), archive }
     }
 
     /// What tells whether an archive is current without reading its files: their sizes and times of change.
@@ -113,16 +103,8 @@ impl Archive {
                 let metadata = fs::metadata(&entry.source).with_context(|| {
                     format!("find {} for image {}", entry.source.display(), self.reference)
                 })?;
-                let changed = metadata
-                    .modified()?
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
-                Ok(json!([
-                    entry.path,
-                    entry.source,
-                    metadata.len(),
-                    changed.as_nanos().to_string()
-                ]))
+                let changed = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+                Ok(json!([entry.path, entry.source, metadata.len(), changed.as_nanos().to_string()]))
             })
             .collect();
         Ok(json!({"format": 1, "entrypoint": self.entrypoint, "files": files?}))
@@ -130,15 +112,9 @@ impl Archive {
 
     /// Writes the archive and returns the manifest's digest.
     fn write(&self, path: &Path) -> Result<String> {
-        let mut layer = Counter {
-            digest: Sha256::new(),
-            size: 0,
-        };
+        let mut layer = Counter { digest: Sha256::new(), size: 0 };
         self.write_layer(&mut layer)?;
-        let Counter {
-            digest,
-            size: layer_size,
-        } = layer;
+        let Counter { digest, size: layer_size } = layer;
         let layer_digest = sha256(digest);
 
         let (_, tag) = split_tag(&self.reference);
@@ -170,8 +146,7 @@ impl Archive {
             }],
         });
 
-        let fresh = path.with_extension("new");
-        let mut out = tar::Builder::new(BufWriter::with_capacity(1 << 20, File::create(&fresh)?));
+        let mut out = tar::Builder::new(BufWriter::with_capacity(1 << 20, File::create(path)?));
         append(&mut out, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         append(&mut out, "index.json", index.to_string().as_bytes())?;
         append(&mut out, &blob_path(&config.digest), &config.bytes)?;
@@ -185,7 +160,6 @@ impl Archive {
         let padding = usize::try_from(layer_size.next_multiple_of(512) - layer_size)?;
         out.get_mut().write_all(&[0; 512][..padding])?;
         out.into_inner()?.flush()?;
-        fs::rename(&fresh, path)?;
         Ok(manifest.digest)
     }
 
@@ -194,19 +168,11 @@ impl Archive {
         let mut made = BTreeSet::new();
         for (directory, mode) in [("tmp", 0o1777), ("etc", 0o755)] {
             made.insert(PathBuf::from(directory));
-            layer.append_data(
-                &mut header(tar::EntryType::Directory, mode, 0),
-                directory,
-                io::empty(),
-            )?;
+            layer.append_data(&mut header(tar::EntryType::Directory, mode, 0), directory, io::empty())?;
         }
         for entry in &self.entries {
             let parents: Vec<_> = Path::new(&entry.path).ancestors().skip(1).collect();
-            for parent in parents
-                .into_iter()
-                .rev()
-                .filter(|parent| !parent.as_os_str().is_empty())
-            {
+            for parent in parents.into_iter().rev().filter(|parent| !parent.as_os_str().is_empty()) {
                 if made.insert(parent.to_owned()) {
                     let mut header = header(tar::EntryType::Directory, 0o755, 0);
                     layer.append_data(&mut header, parent, io::empty())?;
@@ -240,10 +206,7 @@ pub(super) fn read(file: File, path: &Path) -> Result<Image> {
             reference: name
                 .with_context(|| format!("no annotation {NAME_ANNOTATION} in index.json"))?
                 .to_owned(),
-            digest: manifest["digest"]
-                .as_str()
-                .context("no digest in index.json")?
-                .to_owned(),
+            digest: manifest["digest"].as_str().context("no digest in index.json")?.to_owned(),
             archive: path.to_owned(),
         });
     }
@@ -328,27 +291,28 @@ mod tests {
         )
     }
 
+    fn ensure(archive: &Archive, directory: &Path) -> Result<Image> {
+        archive.ensure(directory, &Progress::new(io::sink()))
+    }
+
     #[test]
     fn an_archive_reads_back_and_is_stable() {
         let directory = tempfile::tempdir().unwrap();
         let archive = archive(directory.path());
-        let image = archive.ensure(directory.path()).unwrap();
+        let image = ensure(&archive, directory.path()).unwrap();
         let first = fs::read(&image.archive).unwrap();
         assert_eq!(super::super::read(&image.archive).unwrap(), image);
         fs::remove_file(&image.archive).unwrap();
-        assert_eq!(archive.ensure(directory.path()).unwrap(), image);
+        assert_eq!(ensure(&archive, directory.path()).unwrap(), image);
         assert_eq!(fs::read(&image.archive).unwrap(), first);
     }
 
     #[test]
     fn every_blob_has_the_digest_it_is_named_by_and_the_size_its_descriptor_says() {
         let directory = tempfile::tempdir().unwrap();
-        let image = archive(directory.path()).ensure(directory.path()).unwrap();
+        let image = ensure(&archive(directory.path()), directory.path()).unwrap();
         let mut seen = std::collections::BTreeMap::new();
-        for entry in tar::Archive::new(File::open(&image.archive).unwrap())
-            .entries()
-            .unwrap()
-        {
+        for entry in tar::Archive::new(File::open(&image.archive).unwrap()).entries().unwrap() {
             let mut entry = entry.unwrap();
             let path = entry.path().unwrap().to_string_lossy().into_owned();
             let mut bytes = Vec::new();
@@ -368,18 +332,8 @@ mod tests {
             .map(|entry| entry.unwrap().path().unwrap().to_string_lossy().into_owned())
             .collect();
         assert_eq!(
-            paths
-                .iter()
-                .map(|path| path.trim_end_matches('/'))
-                .collect::<Vec<_>>(),
-            [
-                "tmp",
-                "etc",
-                "usr",
-                "usr/local",
-                "usr/local/bin",
-                "usr/local/bin/program"
-            ]
+            paths.iter().map(|path| path.trim_end_matches('/')).collect::<Vec<_>>(),
+            ["tmp", "etc", "usr", "usr/local", "usr/local/bin", "usr/local/bin/program"]
         );
     }
 
@@ -387,8 +341,8 @@ mod tests {
     fn a_changed_file_makes_another_image() {
         let directory = tempfile::tempdir().unwrap();
         let archive = archive(directory.path());
-        let before = archive.ensure(directory.path()).unwrap();
+        let before = ensure(&archive, directory.path()).unwrap();
         fs::write(directory.path().join("program"), "another").unwrap();
-        assert_ne!(archive.ensure(directory.path()).unwrap().digest, before.digest);
+        assert_ne!(ensure(&archive, directory.path()).unwrap().digest, before.digest);
     }
 }

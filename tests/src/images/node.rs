@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::Image;
 use super::archive::{Archive, Entry};
 use crate::progress::Progress;
-use crate::{command, lock, paths};
+use crate::{command, paths};
 
 /// Name of the image; its tag is the workspace's version.
 pub const NAME: &str = "ghcr.io/kubectl-selfhost/selfhost-node";
@@ -25,18 +25,13 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub fn image(progress: &Progress) -> Result<Image> {
     let cache = paths::cache()?;
     let directory = cache.join("images");
-    let _lock = lock::directory(&directory, || {
-        progress.line("another process makes images; waiting");
-    })?;
+    std::fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
     let program = build(&directory, progress)?;
-    let mut entries = vec![Entry::program(
-        program,
-        PROGRAM.trim_start_matches('/').to_owned(),
-    )];
+    let mut entries = vec![Entry::program(program, PROGRAM.trim_start_matches('/').to_owned())];
     entries.extend(nft()?);
     Archive::new(format!("{NAME}:v{}", env!("CARGO_PKG_VERSION")), entries)
         .entrypoint(PROGRAM)
-        .ensure(&directory)
+        .ensure(&directory, progress)
 }
 
 fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
@@ -63,16 +58,8 @@ fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
         // They would win over the flags for the target.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env(
-            "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-            "-C target-feature=+crt-static",
-        );
-    command::logged(
-        &mut build,
-        &directory.join("selfhost-node.log"),
-        progress,
-        "build selfhost-node",
-    )?;
+        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
+    command::logged(&mut build, &directory.join("selfhost-node.log"), progress, "build selfhost-node")?;
     Ok(target.join(TARGET).join("node/selfhost-node"))
 }
 

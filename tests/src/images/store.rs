@@ -109,20 +109,12 @@ fn fill(directory: &Path, root: &Path, images: &[Image]) -> Result<()> {
     let mut containerd = Running(containerd);
     let ctr = |arguments: &[&str]| {
         let mut ctr = Command::new("ctr");
-        command::output(
-            ctr.arg("--address")
-                .arg(&socket)
-                .args(["--namespace", NAMESPACE])
-                .args(arguments),
-        )
+        command::output(ctr.arg("--address").arg(&socket).args(["--namespace", NAMESPACE]).args(arguments))
     };
     let deadline = Instant::now() + START;
     while let Err(error) = ctr(&["images", "list", "--quiet"]) {
         if let Some(status) = containerd.0.try_wait()? {
-            bail!(
-                "containerd ended with {status}: {}",
-                command::tail_of(&directory.join("log"))
-            );
+            bail!("containerd ended with {status}: {}", command::tail_of(&directory.join("log")));
         }
         if Instant::now() > deadline {
             return Err(error);
@@ -130,10 +122,7 @@ fn fill(directory: &Path, root: &Path, images: &[Image]) -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     for image in images {
-        let archive = image
-            .archive
-            .to_str()
-            .context("the path of the cache is not UTF-8")?;
+        let archive = image.archive.to_str().context("the path of the cache is not UTF-8")?;
         ctr(&["images", "import", archive])?;
         ctr(&["images", "tag", "--force", &image.reference, &image.by_digest()])?;
     }
@@ -148,9 +137,7 @@ struct Running(Child);
 impl Running {
     /// Asks it to end, so that its databases are whole, and waits.
     fn stop(&mut self) -> Result<()> {
-        let pid = i32::try_from(self.0.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
+        let pid = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
         rustix::process::kill_process(
             pid.context("a child has a process id")?,
             rustix::process::Signal::TERM,
