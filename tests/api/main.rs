@@ -2,6 +2,8 @@
 //!
 //! `cargo verify` runs them; alone: `cargo test -p selfhost-tests --features bed --test api`.
 
+mod rights;
+
 use anyhow::{Result, ensure};
 use selfhost_tests::cluster::{DEFAULT_VERSION, UPGRADE_VERSION};
 use selfhost_tests::{ApiServer, Progress};

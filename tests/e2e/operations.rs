@@ -3,24 +3,30 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use selfhost_tests::Cluster;
 use selfhost_tests::drive::{COMPONENTS, Load, run, settled};
+use selfhost_tests::{Cluster, docs};
 use serde_json::Value;
 
 use crate::common;
 
-/// The main job, once: a kubeadm cluster becomes self-hosted and is upgraded, at 200 requests a second.
+/// Who operates, and how.
+const OPERATOR: [&str; 7] =
+    ["--yes", "-o", "json", "--as", "ann", "--as-group", "control-plane-operators"];
+
+/// The main job, once: a kubeadm cluster becomes self-hosted and is upgraded, at 200 requests a second, by a user with
+/// the rights that the documentation hands out and no others.
 #[test]
 fn pivot_and_upgrade_lose_no_request() -> Result<()> {
     let cluster = common::cluster("operations", 1)?;
     let manifests = manifests(&cluster)?;
+    docs::apply_roles(cluster.kubectl_command()?)?;
 
     let before = run(&cluster, &["status", "-o", "json"])?.json()?;
     ensure!(common::hosting(&before) == ["static-pod"; 3], "{before:#}");
 
     let load = Load::start(&cluster, 200)?;
-    let pivot = run(&cluster, &["pivot", "--yes", "-o", "json"])?.success()?;
-    let upgrade = run(&cluster, &["upgrade", "v1.37", "--yes", "-o", "json"])?.success()?;
+    let pivot = run(&cluster, &[&["pivot"], &OPERATOR[..]].concat())?.success()?;
+    let upgrade = run(&cluster, &[&["upgrade", "v1.37"], &OPERATOR[..]].concat())?.success()?;
     let availability = load.stop()?;
     println!("{}", availability.table());
     availability.expect_none_failed()?;

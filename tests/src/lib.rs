@@ -17,6 +17,7 @@ pub mod cli;
 pub mod cluster;
 mod command;
 pub mod demo;
+pub mod docs;
 pub mod drive;
 mod host;
 pub mod images;
