@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The admission webhook that runs the policy.
+//!
+//! Not there yet: this crate marks the place.
