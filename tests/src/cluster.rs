@@ -27,7 +27,7 @@ use crate::cgroup::{Group, Layout};
 use crate::lock;
 use crate::progress::Progress;
 use crate::refusal::Refusal;
-use crate::{command, host, paths};
+use crate::{command, host, limits, paths};
 use kubeadm::Overrides;
 use machine::Machine;
 use network::Subnet;
@@ -284,6 +284,11 @@ impl Cluster {
 
     /// Switches a node on. Returns when its services are started; they become ready in their own time.
     pub fn boot(&self, node: &str) -> Result<()> {
+        // The machine itself may have been switched off and on since.
+        let all = Path::new(paths::STATE);
+        let lock = lock::directory(all, || ())?;
+        limits::raise(&all.join(teardown::LIMITS))?;
+        drop(lock);
         Subnet(self.state.subnet).create()?;
         self.machine(node)?.boot()
     }
