@@ -13,7 +13,7 @@ use selfhost_core::version::KubeVersion;
 use crate::binaries::Binaries;
 use crate::cluster::{Cluster, DEFAULT_VERSION, Listed, Name, ProxyMode, Spec, UPGRADE_VERSION};
 use crate::progress::Progress;
-use crate::{images, refusal};
+use crate::{images, packages, refusal};
 
 /// Real Kubernetes clusters on this machine, each node in namespaces of its own.
 #[derive(Debug, Parser)]
@@ -172,12 +172,16 @@ fn run(cli: Cli) -> Result<ExitCode> {
             load.files.iter().try_for_each(|file| cluster.load_image(file, &progress))?;
         }
         Action::Build(build) => {
+            packages::prepare(&progress)?;
             for version in &build.versions {
                 let binaries = Binaries::ensure(version, &progress)?;
                 images::of_version(&binaries, &progress)?;
             }
         }
-        Action::ImageRef => print(images::node::image(&progress)?.pinned())?,
+        Action::ImageRef => {
+            packages::prepare(&progress)?;
+            print(images::node::image(&progress)?.pinned())?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a machine that has everything is not touched, not even by `apt-get update`.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::progress::Progress;
 use crate::refusal::Refusal;
-use crate::{command, host};
+use crate::{command, host, paths};
 
 /// What shows that a package is there (a program, or a path), and the package.
 const NEEDED: [(&str, &str); 13] = [
@@ -30,6 +31,13 @@ const NEEDED: [(&str, &str); 13] = [
 
 /// Also needed where several API servers stand behind one address.
 const BALANCER: (&str, &str) = ("haproxy", "haproxy");
+
+/// Installs what binaries and images are made with.
+pub(crate) fn prepare(progress: &Progress) -> Result<()> {
+    let cache = paths::cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
+    ensure(false, &cache.join("apt.log"), progress)
+}
 
 /// Installs what is missing.
 pub(crate) fn ensure(balancer: bool, log: &Path, progress: &Progress) -> Result<()> {

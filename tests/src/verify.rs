@@ -14,7 +14,7 @@ use clap::{Parser, ValueEnum};
 use crate::binaries::Binaries;
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::progress::Progress;
-use crate::{host, images, lock, paths, refusal};
+use crate::{host, images, lock, packages, paths, refusal};
 
 /// Beginning of the names of clusters that tests make.
 pub const TEST_CLUSTERS: &str = "e2e-";
@@ -81,6 +81,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
     let _lock = lock::directory(&paths::cache()?.join("verify"), || {
         progress.line("another cargo verify runs on this machine; waiting");
     })?;
+    if stages.iter().any(|stage| stage.makes_images()) {
+        packages::prepare(&progress)?;
+    }
     let mut results: Vec<(Stage, Outcome)> = stages.iter().map(|stage| (*stage, Outcome::NotRun)).collect();
     for (stage, outcome) in &mut results {
         progress.line(format_args!("=== {}", stage.name()));
@@ -102,7 +105,12 @@ impl Stage {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// Clusters take root; so do, for now, the packages that make binaries and images.
+    /// Whether it takes a C compiler and what goes into images.
+    fn makes_images(self) -> bool {
+        matches!(self, Self::Release | Self::Binaries | Self::Api | Self::Bed | Self::E2e)
+    }
+
+    /// Clusters take root.
     fn needs_root(self) -> bool {
         matches!(self, Self::Bed | Self::E2e)
     }
