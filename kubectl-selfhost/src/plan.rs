@@ -175,6 +175,15 @@ impl Plan {
         })
     }
 
+    /// Whether both plans end with the same cluster. Their steps may differ: what an interrupted operation began goes on
+    /// by itself for a while, and the later plan has less to do.
+    pub fn ends_as(&self, other: &Self) -> bool {
+        self.goal == other.goal
+            && self.templates == other.templates
+            && self.around == other.around
+            && self.nodes.keys().eq(other.nodes.keys())
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()

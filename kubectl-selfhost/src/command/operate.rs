@@ -172,15 +172,16 @@ impl<'a> Operator<'a> {
             progress.note(&format!("waiting for {by} to let go of the lock, or to be found dead"));
         })
         .await?;
-        // Whoever held the lock until now may have changed what the plan was made from.
-        match planner(&self.observe().await?, pinned) {
-            Ok(again) if again.id() == plan.id() => {}
+        // Whoever held the lock until now, and the cluster itself, may have gone on since the plan was made.
+        let plan = match planner(&self.observe().await?, pinned) {
+            Ok(again) if again.ends_as(plan) => again,
             Ok(_) | Err(_) => {
                 operation.leave().await?;
                 return Err(Failure::message("the cluster changed since the plan was made", Exit::Failure)
                     .with_hint(format!("plan again: kubectl selfhost {}", plan.goal)));
             }
-        }
+        };
+        let plan = &plan;
         let prober = self.prober(plan).await?;
         let budget = Budget {
             max_failed: self.args.max_failed_requests,

@@ -155,6 +155,8 @@ fn a_plan_has_the_same_id_when_made_again_and_another_for_another_target() {
     let id = |target| upgrade::plan(&inventory, &v(target), IMAGE, None).unwrap().id();
     assert_eq!(id("v1.37.2"), id("v1.37.2"));
     assert_ne!(id("v1.37.2"), id("v1.37.1"));
+    let plan = |target| upgrade::plan(&inventory, &v(target), IMAGE, None).unwrap();
+    assert!(!plan("v1.37.2").ends_as(&plan("v1.37.1")));
 }
 
 /// Whatever an interrupted pivot leaves, planning again gives the rest: never more, and never a step out of order.
@@ -180,7 +182,9 @@ fn an_interrupted_pivot_is_finished() {
     assert_eq!(plan.steps[..2], whole.steps[4..6], "{}", listing(&plan));
 
     inventory.bridges.clear();
-    assert_eq!(pivot::plan(&inventory, IMAGE).unwrap().steps, whole.steps[6..], "API server done");
+    let rest = pivot::plan(&inventory, IMAGE).unwrap();
+    assert_eq!(rest.steps, whole.steps[6..], "API server done");
+    assert!(rest.ends_as(&whole));
 }
 
 fn interrupted(what: &str) -> OpenOperation {
