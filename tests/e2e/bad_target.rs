@@ -12,7 +12,8 @@ fn a_target_that_cannot_start_changes_nothing() -> Result<()> {
     let cluster = common::self_hosted("bad-target")?;
     let load = Load::start(&cluster, 200)?;
 
-    let image = run(&cluster, &["upgrade", "v1.37.2", "--yes", "--image-repository", "registry.invalid/none"])?;
+    let image =
+        run(&cluster, &["upgrade", "v1.37.2", "--yes", "--image-repository", "registry.invalid/none"])?;
     expect(&cluster, &image, 4, &["SH0204", "registry.invalid/none/kube-apiserver:v1.37.2"])?;
 
     let unknown = with_flag(&cluster, "--no-such-flag=1", &["upgrade", "v1.37.2", "--yes"])?;
@@ -21,7 +22,12 @@ fn a_target_that_cannot_start_changes_nothing() -> Result<()> {
     // It is read without complaint, and refused when the server starts.
     let bad = "--etcd-cafile=/etc/kubernetes/pki/no-such-file.crt";
     let crashing = with_flag(&cluster, bad, &["upgrade", "v1.37.2", "--yes"])?;
-    expect(&cluster, &crashing, 1, &["SH0301", "kube-apiserver-bridge-cp1", "it last said:", "no-such-file.crt"])?;
+    expect(
+        &cluster,
+        &crashing,
+        1,
+        &["SH0301", "kube-apiserver-bridge-cp1", "it last said:", "no-such-file.crt"],
+    )?;
 
     let far = run(&cluster, &["upgrade", "v1.38.0", "--yes"])?;
     expect(&cluster, &far, 4, &["SH0215", "more than one minor ahead"])?;
@@ -56,7 +62,8 @@ fn with_flag(cluster: &Cluster, flag: &str, arguments: &[&str]) -> Result<Outcom
     let path = "/spec/template/spec/containers/0/command";
     let name = ["-n", "kube-system", "patch", "ds", "self-hosted-kube-apiserver", "--type=json", "-p"];
     let read = ["-n", "kube-system", "get", "ds", "self-hosted-kube-apiserver", "-o"];
-    let command = cluster.kubectl(&[&read[..], &["jsonpath={.spec.template.spec.containers[0].command}"]].concat())?;
+    let command =
+        cluster.kubectl(&[&read[..], &["jsonpath={.spec.template.spec.containers[0].command}"]].concat())?;
     let mut changed: Vec<String> = serde_json::from_str(&command)?;
     let flag_name = flag.split('=').next().unwrap_or(flag);
     changed.retain(|argument| argument.split('=').next() != Some(flag_name));

@@ -62,9 +62,11 @@ fn leftovers(cluster: &Cluster) -> Result<String> {
     }
     let named = ["lease/selfhost-operation", "cm/selfhost-operation"];
     for object in named {
-        left += &cluster.kubectl(&["-n", "kube-system", "get", object, "--ignore-not-found", "-o", "name"])?;
+        left +=
+            &cluster.kubectl(&["-n", "kube-system", "get", object, "--ignore-not-found", "-o", "name"])?;
     }
-    let slice = ["-n", "default", "get", "endpointslice/kubernetes-bridge", "--ignore-not-found", "-o", "name"];
+    let slice =
+        ["-n", "default", "get", "endpointslice/kubernetes-bridge", "--ignore-not-found", "-o", "name"];
     left += &cluster.kubectl(&slice)?;
     for node in cluster.control_planes() {
         let tables = cluster.exec(node, &["nft", "list", "tables"])?;

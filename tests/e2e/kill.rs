@@ -65,7 +65,8 @@ fn kill_everywhere(
     let mut killed = BTreeSet::new();
     for round in 0..2 * planned.len() {
         let delay = Duration::from_millis([0, 700, 2500][round % 3]);
-        let new = |line: &str| step(line).is_some_and(|step| planned.contains(step) && !killed.contains(step));
+        let new =
+            |line: &str| step(line).is_some_and(|step| planned.contains(step) && !killed.contains(step));
         let Some(line) = run_and_kill(cluster, arguments, delay, new)? else {
             return Ok(killed);
         };

@@ -10,8 +10,7 @@ use serde_json::Value;
 use crate::common;
 
 /// Who operates, and how.
-const OPERATOR: [&str; 7] =
-    ["--yes", "-o", "json", "--as", "ann", "--as-group", "control-plane-operators"];
+const OPERATOR: [&str; 7] = ["--yes", "-o", "json", "--as", "ann", "--as-group", "control-plane-operators"];
 
 /// The main job, once: a kubeadm cluster becomes self-hosted and is upgraded, at 200 requests a second, by a user with
 /// the rights that the documentation hands out and no others.

@@ -91,7 +91,8 @@ impl Row {
         Ok(Self { what: what.to_owned(), took, availability: load.stop()? })
     }
 
-    const HEADER: &str = "WHAT                       SECONDS  REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP  GAPS>1S";
+    const HEADER: &str =
+        "WHAT                       SECONDS  REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP  GAPS>1S";
 
     fn line(&self) -> String {
         let (requests, failed, later) = self.availability.totals();
@@ -130,7 +131,10 @@ fn repeat(times: u32, progress: &Progress) -> Result<()> {
     let failed: u64 = rows.iter().map(|row| row.availability.totals().1).sum();
     let requests: u64 = rows.iter().map(|row| row.availability.totals().0).sum();
     let gap = rows.iter().map(|row| row.availability.longest_gap()).fold(0.0, f64::max);
-    say(&format!("{} operations: {failed} of {requests} requests failed, longest gap {gap:.2}s", rows.len()))?;
+    say(&format!(
+        "{} operations: {failed} of {requests} requests failed, longest gap {gap:.2}s",
+        rows.len()
+    ))?;
     ensure!(failed == 0, "{failed} requests failed");
     Ok(())
 }

@@ -11,11 +11,8 @@ use crate::paths;
 pub fn roles() -> Result<String> {
     let path = paths::checkout().join("docs/reference/rbac.md");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let blocks: Vec<&str> = text
-        .split("```yaml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
+    let blocks: Vec<&str> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     ensure!(blocks.len() >= 2, "{} hands out no roles", path.display());
     Ok(blocks.join("---\n"))
 }

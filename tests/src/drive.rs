@@ -28,10 +28,7 @@ pub fn plugin() -> Result<PathBuf> {
         .map_or_else(|| crate::paths::target().join("release/kubectl-selfhost"), PathBuf::from);
     ensure!(
         path.is_file(),
-        Refusal::new(
-            format!("there is no {}", path.display()),
-            "cargo build --release -p kubectl-selfhost"
-        )
+        Refusal::new(format!("there is no {}", path.display()), "cargo build --release -p kubectl-selfhost")
     );
     Ok(path)
 }

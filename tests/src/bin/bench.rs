@@ -11,6 +11,9 @@ fn main() -> ExitCode {
 fn main() -> ExitCode {
     use std::io::Write;
     // Nothing can be said about a closed standard error.
-    let _ = writeln!(std::io::stderr(), "error: the bed runs on Linux\nhint: use a Linux machine or virtual machine");
+    let _ = writeln!(
+        std::io::stderr(),
+        "error: the bed runs on Linux\nhint: use a Linux machine or virtual machine"
+    );
     ExitCode::FAILURE
 }
