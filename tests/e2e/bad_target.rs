@@ -68,10 +68,10 @@ fn with_flag(cluster: &Cluster, flag: &str, arguments: &[&str]) -> Result<Outcom
     let flag_name = flag.split('=').next().unwrap_or(flag);
     changed.retain(|argument| argument.split('=').next() != Some(flag_name));
     changed.push(flag.to_owned());
-    let patch = |command: &str| format!(r#"[{{"op":"replace","path":"{path}","value":{command}}}]"#);
-    let with = patch(&serde_json::to_string(&changed)?);
+    let replacing = |command: &str| format!(r#"[{{"op":"replace","path":"{path}","value":{command}}}]"#);
+    let with = replacing(&serde_json::to_string(&changed)?);
     cluster.kubectl(&[&name[..], &[&with]].concat())?;
     let outcome = run(cluster, arguments);
-    cluster.kubectl(&[&name[..], &[&patch(&command)]].concat())?;
+    cluster.kubectl(&[&name[..], &[&replacing(&command)]].concat())?;
     outcome
 }
