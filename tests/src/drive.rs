@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -79,35 +81,46 @@ pub fn run(cluster: &Cluster, arguments: &[&str]) -> Result<Outcome> {
     })
 }
 
-/// Runs the plugin until a line of its standard error satisfies `when`, then, after `delay`, kills it with SIGKILL.
-/// `Some` line at which it was killed; `None` where it ended by itself, which must be with success.
+/// Runs the plugin until a line of its standard error satisfies `when`, and kills it with SIGKILL after `delay`, or as
+/// soon as another such line comes. Returns those lines; none where it ended by itself, which must be with success.
 pub fn run_and_kill(
     cluster: &Cluster,
     arguments: &[&str],
     delay: Duration,
-    mut when: impl FnMut(&str) -> bool,
-) -> Result<Option<String>> {
+    when: impl Fn(&str) -> bool,
+) -> Result<Vec<String>> {
     let mut child = selfhost(cluster, arguments)?
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .context("run the plugin")?;
-    let lines = BufReader::new(child.stderr.take().context("its standard error")?).lines();
+    let stderr = BufReader::new(child.stderr.take().context("its standard error")?);
+    let (sender, lines) = mpsc::channel();
+    let reader =
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let mut seen = Vec::new();
-    for line in lines {
-        let line = line.context("read its standard error")?;
-        seen.push(line.clone());
+    let mut met: Vec<String> = Vec::new();
+    let mut limit = Duration::MAX;
+    // It ends when the time is over, and when the plugin has ended.
+    while let Ok(line) = lines.recv_timeout(limit.min(Duration::from_secs(600))) {
         if when(&line) {
-            std::thread::sleep(delay);
-            // It may have ended by itself within the delay.
-            let _ = child.kill();
-            child.wait().context("wait for the plugin")?;
-            return Ok(Some(line));
+            met.push(line.clone());
+            if 1 < met.len() || delay.is_zero() {
+                break;
+            }
+            limit = delay;
         }
+        seen.push(line);
+    }
+    if !met.is_empty() {
+        // It may have ended by itself within the delay.
+        let _ = child.kill();
     }
     let status = child.wait().context("wait for the plugin")?;
-    ensure!(status.success(), "{status}:\n{}", seen.join("\n"));
-    Ok(None)
+    drop(lines);
+    let _ = reader.join();
+    ensure!(!met.is_empty() || status.success(), "{status}:\n{}", seen.join("\n"));
+    Ok(met)
 }
 
 /// The components that a pivot moves.
@@ -135,7 +148,7 @@ pub fn settled(cluster: &Cluster) -> Result<()> {
             return Ok(());
         }
         ensure!(begin.elapsed() < Duration::from_secs(180), "not ready: {}{}", status.out, status.err);
-        std::thread::sleep(Duration::from_secs(1));
+        thread::sleep(Duration::from_secs(1));
     }
 }
 
@@ -177,7 +190,7 @@ impl Load {
             sources.push((place, child));
         }
         // Its connections are open when the operation begins.
-        std::thread::sleep(Duration::from_secs(2));
+        thread::sleep(Duration::from_secs(2));
         Ok(Self { sources, began: Instant::now() })
     }
 

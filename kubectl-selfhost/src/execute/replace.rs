@@ -139,6 +139,8 @@ async fn hand_to_daemonset(
 /// Deletes every Pod of the DaemonSet on the node that is not what the plan wants, and waits until it has drained:
 /// the DaemonSet controller makes the next one only then.
 pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    // An interrupted operation may have moved the static manifest away, and not come to this.
+    hand_to_daemonset(context, component, node).await?;
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let wanted = context.plan.hash(component);
     for pod in of_daemonset(&pods, component, node).await? {
