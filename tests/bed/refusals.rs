@@ -53,6 +53,19 @@ fn no_cluster_of_that_name() -> Result<()> {
 }
 
 #[test]
+fn no_such_version() -> Result<()> {
+    let cache = tempfile::tempdir()?;
+    let mut build = Command::new(BED);
+    let build = build.args(["build", "--version", "v1.99.0"]).env("XDG_CACHE_HOME", cache.path()).output()?;
+    refused(&build, "error: prepare the module of v1.99.0: no k8s.io/kubernetes v1.99.0: ")?;
+    ensure!(
+        !cache.path().join("kubectl-selfhost/bed/v1.99.0").exists(),
+        "the directory of the version was left"
+    );
+    Ok(())
+}
+
+#[test]
 fn no_go() -> Result<()> {
     let cache = tempfile::tempdir()?;
     let nothing = tempfile::tempdir()?;

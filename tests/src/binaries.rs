@@ -149,7 +149,13 @@ impl Builder<'_> {
         let known = fs::read_to_string(&stamp).ok();
         let go = &self.go;
         fs::create_dir_all(&source).with_context(|| format!("create {}", source.display()))?;
-        set.module.write(&source, go).with_context(|| format!("prepare the module of {}", set.name))?;
+        if let Err(error) = set.module.write(&source, go) {
+            // A version that does not exist leaves nothing.
+            if known.is_none() {
+                fs::remove_dir_all(&directory).with_context(|| format!("remove {}", directory.display()))?;
+            }
+            return Err(error.context(format!("prepare the module of {}", set.name)));
+        }
         let key = key(set, &source, go.version())?;
         if known.as_deref() != Some(key.as_str()) {
             for (name, _) in &set.binaries {

@@ -80,20 +80,21 @@ fn generate(version: &KubeVersion, directory: &Path, go: &Go) -> Result<()> {
         return Ok(());
     }
     let _ = fs::remove_file(directory.join("go.mod"));
-    let answer = command::output(go.command(directory).args([
-        "mod",
-        "download",
-        "-json",
-        &format!("k8s.io/kubernetes@{version}"),
-    ]))
-    .with_context(|| {
-        Refusal::new(
-            format!("the module proxy has no k8s.io/kubernetes {version}"),
-            "give a released version such as v1.37.2",
-        )
-    })?;
+    let mut download = go.command(directory);
+    let answer = download
+        .args(["mod", "download", "-json", &format!("k8s.io/kubernetes@{version}")])
+        .output()
+        .context("run go mod download")?;
+    // Also a failure is told in JSON.
     let answer: serde_json::Value =
-        serde_json::from_str(&answer).context("read the answer of go mod download")?;
+        serde_json::from_slice(&answer.stdout).context("read the answer of go mod download")?;
+    if let Some(error) = answer["Error"].as_str() {
+        return Err(Refusal::new(
+            format!("no k8s.io/kubernetes {version}: {}", error.lines().next().unwrap_or_default()),
+            "give a released version such as v1.37.2; the Go module proxy has to be reachable",
+        )
+        .into());
+    }
     let upstream = PathBuf::from(answer["Dir"].as_str().context("go mod download names no directory")?);
     let upstream =
         fs::read_to_string(upstream.join("go.mod")).context("read the go.mod of k8s.io/kubernetes")?;
