@@ -243,6 +243,11 @@ async fn clean_up(context: &Context<'_>) -> Result<(), ApiError> {
     context.progress.begin("waiting until the bridges have drained");
     remove_slice(&context.client).await?;
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    // Of operations that were killed while a task ran: nobody else runs one while we have the lock.
+    let tasks = ListParams::default().labels(labels::TASK);
+    for task in call("list the node tasks", || pods.list(&tasks)).await?.items {
+        api::delete(&pods, &task).await?;
+    }
     let bridges = ListParams::default().labels(labels::BRIDGE);
     until("the end of every bridge", Duration::from_secs(90), || async {
         let left = call("list the bridges", || pods.list(&bridges)).await?;
