@@ -3,9 +3,8 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use selfhost_tests::drive::{COMPONENTS, Load, run, settled};
+use selfhost_tests::drive::{COMPONENTS, Load, run};
 use selfhost_tests::{Cluster, docs};
-use serde_json::Value;
 
 use crate::common;
 
@@ -61,45 +60,4 @@ fn manifests(cluster: &Cluster) -> Result<Vec<String>> {
         fs::read_to_string(&path).with_context(|| path.display().to_string())
     };
     COMPONENTS.iter().map(read).collect()
-}
-
-/// A DaemonSet as kubeadm 1.8 to 1.18 made them: it rolls by itself, selects nodes by role, knows no hash of ours.
-#[test]
-fn what_kubeadm_made_self_hosted_is_adopted() -> Result<()> {
-    let cluster = common::self_hosted("adopt")?;
-    for component in COMPONENTS {
-        let name = format!("self-hosted-{component}");
-        let edits = [
-            r#"{"op":"replace","path":"/spec/updateStrategy","value":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":1}}}"#,
-            r#"{"op":"replace","path":"/spec/template/spec/nodeSelector","value":{"node-role.kubernetes.io/control-plane":""}}"#,
-            r#"{"op":"remove","path":"/spec/template/metadata/annotations/kubectl-selfhost.dev~1template-hash"}"#,
-        ];
-        // First the strategy, or the edit of the template would roll the Pod.
-        for edit in [&edits[1..2], &edits[2..], &edits[..1]] {
-            let patch = format!("[{}]", edit.join(","));
-            cluster.kubectl(&["-n", "kube-system", "patch", "ds", &name, "--type=json", "-p", &patch])?;
-        }
-        cluster.kubectl(&["label", "node", "cp1", &format!("kubectl-selfhost.dev/{component}-")])?;
-    }
-    settled(&cluster)?;
-    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
-    let codes = common::codes(&status);
-    ensure!(codes.contains(&"SH0108".to_owned()), "rolls by itself: {codes:?}");
-
-    let load = Load::start(&cluster, 200)?;
-    run(&cluster, &["upgrade", "v1.37.2", "--yes"])?.success()?;
-    let availability = load.stop()?;
-    println!("{}", availability.table());
-    availability.expect_none_failed()?;
-
-    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
-    ensure!(common::versions(&status) == ["v1.37.2"; 3], "{status:#}");
-    let sets = cluster.kubectl(&["-n", "kube-system", "get", "ds", "-o", "json"])?;
-    let sets: Value = serde_json::from_str(&sets)?;
-    for set in sets["items"].as_array().context("a list")? {
-        ensure!(set["spec"]["updateStrategy"]["type"] == "OnDelete", "{set:#}");
-        let selector = &set["spec"]["template"]["spec"]["nodeSelector"];
-        ensure!(selector.as_object().is_some_and(|selector| selector.len() == 1), "{selector}");
-    }
-    common::nothing_left(&cluster)
 }
