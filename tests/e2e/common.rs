@@ -34,6 +34,12 @@ pub(crate) fn versions(status: &Value) -> Vec<&str> {
     components(status).iter().filter_map(|row| row["version"].as_str()).collect()
 }
 
+/// The codes of the findings.
+pub(crate) fn codes(status: &Value) -> Vec<String> {
+    let findings = status["findings"].as_array().into_iter().flatten();
+    findings.filter_map(|finding| finding["code"].as_str().map(ToOwned::to_owned)).collect()
+}
+
 /// Nothing of an operation is left: no bridge, task, lock, journal or endpoint of ours in the cluster, and no divert in
 /// the kernel of a node.
 pub(crate) fn nothing_left(cluster: &Cluster) -> Result<()> {

@@ -1,10 +1,13 @@
 //! Pivot and upgrade of a one-node cluster under load: nothing is lost, and nothing is left.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use selfhost_tests::drive::{COMPONENTS, Load, run};
+use selfhost_tests::drive::{COMPONENTS, Load, run, settled};
 use selfhost_tests::{Cluster, docs};
+use serde_json::Value;
 
 use crate::common;
 
@@ -60,4 +63,55 @@ fn manifests(cluster: &Cluster) -> Result<Vec<String>> {
         fs::read_to_string(&path).with_context(|| path.display().to_string())
     };
     COMPONENTS.iter().map(read).collect()
+}
+
+/// A DaemonSet as kubeadm 1.8 to 1.18 made them: it rolls by itself, selects nodes by role, knows no hash of ours.
+#[test]
+fn what_kubeadm_made_self_hosted_is_adopted() -> Result<()> {
+    let cluster = common::self_hosted("adopt")?;
+    for component in COMPONENTS {
+        let name = format!("self-hosted-{component}");
+        let edits = [
+            r#"{"op":"replace","path":"/spec/updateStrategy","value":{"type":"RollingUpdate","rollingUpdate":{"maxUnavailable":1}}}"#,
+            r#"{"op":"replace","path":"/spec/template/spec/nodeSelector","value":{"node-role.kubernetes.io/control-plane":""}}"#,
+            r#"{"op":"remove","path":"/spec/template/metadata/annotations/kubectl-selfhost.dev~1template-hash"}"#,
+        ];
+        let patch = |edits: &[&str]| {
+            let patch = format!("[{}]", edits.join(","));
+            cluster.kubectl(&["-n", "kube-system", "patch", "ds", &name, "--type=json", "-p", &patch])
+        };
+        patch(&edits[1..])?;
+        // Its Pod counts as made from that template, or the strategy would roll it at once.
+        thread::sleep(Duration::from_secs(5));
+        let app = format!("k8s-app={name}");
+        let newest = "jsonpath={.items[-1:].metadata.labels.controller-revision-hash}";
+        let revisions =
+            ["-n", "kube-system", "get", "controllerrevisions", "-l", &app, "--sort-by=.revision"];
+        let revision = cluster.kubectl(&[&revisions[..], &["-o", newest]].concat())?;
+        let label = format!("controller-revision-hash={}", revision.trim());
+        cluster.kubectl(&["-n", "kube-system", "label", "pod", "-l", &app, "--overwrite", &label])?;
+        patch(&edits[..1])?;
+        cluster.kubectl(&["label", "node", "cp1", &format!("kubectl-selfhost.dev/{component}-")])?;
+    }
+    settled(&cluster)?;
+    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
+    let codes = common::codes(&status);
+    ensure!(codes.contains(&"SH0108".to_owned()), "rolls by itself: {codes:?}");
+
+    let load = Load::start(&cluster, 200)?;
+    run(&cluster, &["upgrade", "v1.37.2", "--yes"])?.success()?;
+    let availability = load.stop()?;
+    println!("{}", availability.table());
+    availability.expect_none_failed()?;
+
+    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
+    ensure!(common::versions(&status) == ["v1.37.2"; 3], "{status:#}");
+    let sets = cluster.kubectl(&["-n", "kube-system", "get", "ds", "-o", "json"])?;
+    let sets: Value = serde_json::from_str(&sets)?;
+    for set in sets["items"].as_array().context("a list")? {
+        ensure!(set["spec"]["updateStrategy"]["type"] == "OnDelete", "{set:#}");
+        let selector = &set["spec"]["template"]["spec"]["nodeSelector"];
+        ensure!(selector.as_object().is_some_and(|selector| selector.len() == 1), "{selector}");
+    }
+    common::nothing_left(&cluster)
 }
