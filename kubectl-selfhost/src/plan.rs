@@ -20,6 +20,7 @@ use selfhost_core::labels;
 use selfhost_core::version::KubeVersion;
 use serde::Serialize;
 
+pub use crate::inventory::recognize::is_ready;
 use crate::inventory::{Instance, Inventory};
 use crate::template::{self, bridge};
 
@@ -241,13 +242,6 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
 pub fn bridge_of(pod: &Pod) -> Option<(Component, String)> {
     let component = pod.metadata.labels.as_ref()?.get(labels::BRIDGE)?.parse().ok()?;
     Some((component, pod.spec.as_ref()?.node_name.clone()?))
-}
-
-/// Whether the kubelet calls the Pod ready, and it is not on its way out.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    pod.metadata.deletion_timestamp.is_none()
-        && conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// The nodes of a plan: every control-plane node, with its address.
