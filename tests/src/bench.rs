@@ -2,7 +2,9 @@
 //!
 //! Invariant: every figure is measured in this run, beside what it is compared with; nothing is read from a file.
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,11 +33,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Pivot and upgrade of a fresh one-node cluster under load, again and again.
+    /// Pivot and upgrade of a fresh cluster under load, again and again.
     Repeat {
         /// How often.
         #[arg(long, default_value_t = 10)]
         times: u32,
+        /// Control-plane nodes: 1, or 3 behind a load balancer.
+        #[arg(long, default_value_t = 1)]
+        control_planes: u8,
     },
     /// `kubeadm upgrade apply` and `kubectl selfhost upgrade` on equal clusters under the same load.
     Upgrade,
@@ -62,10 +67,10 @@ fn run(what: &What) -> Result<()> {
             build(&progress)?;
             footprint()
         }
-        What::Repeat { times } => {
+        What::Repeat { times, control_planes } => {
             host::check()?;
             build(&progress)?;
-            repeat(*times, &progress)
+            repeat(*times, *control_planes, &progress)
         }
         What::Upgrade => {
             host::check()?;
@@ -106,8 +111,9 @@ impl Row {
     }
 }
 
-fn fresh(name: &str, progress: &Progress) -> Result<Cluster> {
-    let cluster = Cluster::up(&Spec::new(name.parse()?), progress)?;
+fn fresh(name: &str, control_planes: u8, progress: &Progress) -> Result<Cluster> {
+    let spec = Spec { control_planes, ..Spec::new(name.parse()?) };
+    let cluster = Cluster::up(&spec, progress)?;
     progress.step("the control plane has settled", || drive::settled(&cluster))?;
     Ok(cluster)
 }
@@ -116,11 +122,11 @@ fn selfhost(cluster: &Cluster, arguments: &[&str]) -> Result<()> {
     drive::run(cluster, arguments)?.success().map(drop)
 }
 
-fn repeat(times: u32, progress: &Progress) -> Result<()> {
+fn repeat(times: u32, control_planes: u8, progress: &Progress) -> Result<()> {
     say(Row::HEADER)?;
     let mut rows = Vec::new();
     for round in 1..=times {
-        let cluster = fresh("bench-repeat", progress)?;
+        let cluster = fresh("bench-repeat", control_planes, progress)?;
         for arguments in [&["pivot", "--yes"][..], &["upgrade", UPGRADE_VERSION, "--yes"]] {
             let what = format!("{round}: {}", arguments[0]);
             let row = Row::measure(&what, &cluster, || selfhost(&cluster, arguments))?;
@@ -128,6 +134,8 @@ fn repeat(times: u32, progress: &Progress) -> Result<()> {
             rows.push(row);
         }
     }
+    say("")?;
+    say(&places(&rows))?;
     let failed: u64 = rows.iter().map(|row| row.availability.totals().1).sum();
     let requests: u64 = rows.iter().map(|row| row.availability.totals().0).sum();
     let gap = rows.iter().map(|row| row.availability.longest_gap()).fold(0.0, f64::max);
@@ -139,15 +147,32 @@ fn repeat(times: u32, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
+/// What all operations together cost each place and kind of connection.
+fn places(rows: &[Row]) -> String {
+    let mut places: BTreeMap<String, (u64, u64, f64)> = BTreeMap::new();
+    for one in rows.iter().flat_map(|row| row.availability.series()) {
+        let (requests, failed, gap) = places.entry(one.name).or_default();
+        *requests += one.requests;
+        *failed += one.failed;
+        *gap = gap.max(one.longest_gap);
+    }
+    let mut text = "LOAD               REQUESTS  FAILED  LONGEST-GAP\n".to_owned();
+    for (name, (requests, failed, gap)) in places {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<18} {requests:>8}  {failed:>6}  {gap:>10.2}s");
+    }
+    text
+}
+
 fn compare(progress: &Progress) -> Result<()> {
     let theirs = {
-        let cluster = fresh("bench-kubeadm", progress)?;
+        let cluster = fresh("bench-kubeadm", 1, progress)?;
         progress.step("kubeadm upgrade apply", || {
             Row::measure("kubeadm upgrade apply", &cluster, || kubeadm_upgrade(&cluster))
         })?
     };
     let ours = {
-        let cluster = fresh("bench-selfhost", progress)?;
+        let cluster = fresh("bench-selfhost", 1, progress)?;
         progress.step("kubectl selfhost pivot", || selfhost(&cluster, &["pivot", "--yes"]))?;
         progress.step("kubectl selfhost upgrade", || {
             Row::measure("kubectl selfhost upgrade", &cluster, || {
