@@ -116,8 +116,8 @@ pub async fn run(context: &Context<'_>) -> Outcome {
 pub struct State {
     /// Something that serves was, or may have been, touched.
     pub changed: bool,
-    /// Who led before the swap, and must not come back.
-    pub leaders: BTreeMap<Component, String>,
+    /// Who led when a swap began, or when it came to its last hand-over.
+    pub leaders: BTreeMap<Component, leader::Leader>,
 }
 
 async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Result<(), ExecuteError> {

@@ -3,8 +3,9 @@
 //! A holder that was killed, or that does not release its lease, leaves the cluster without a leader until the lease
 //! runs out: fifteen seconds, twice for each component. Once its Pod is gone for good, the lease is cleared.
 //!
-//! Invariant: a lease is cleared only when its holder's identity was seen before the process that is now gone, and
-//! belongs to no process that could still run; the write fails if anybody renewed the lease meanwhile.
+//! Invariant: a lease is cleared only when its holder ran on the node in question, and became leader before the process
+//! that runs there now was started: then it is one that has ended. The write fails if anybody renewed the lease
+//! meanwhile.
 
 use std::time::Duration;
 
@@ -29,6 +30,15 @@ const ELECTION: Duration = Duration::from_secs(60);
 /// How long the end of the old process may take to show in the API.
 const END: Duration = Duration::from_secs(120);
 
+/// Who led when the lease was last looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leader {
+    /// The lease's holder: `HOSTNAME_UUID`.
+    identity: String,
+    /// When it became leader.
+    since: Timestamp,
+}
+
 /// Remembers who leads before a bridge joins the election: that identity is not the bridge's.
 pub async fn remember(
     context: &Context<'_>,
@@ -42,9 +52,9 @@ pub async fn remember(
     state.leaders.remove(&component);
     // With a bridge of an interrupted operation nobody knows whose identity it is.
     if bridges.items.is_empty()
-        && let Some(holder) = holder(&leases(context), name).await?
+        && let Some(leader) = api::get(&leases(context), name).await?.as_ref().and_then(holder)
     {
-        state.leaders.insert(component, holder);
+        state.leaders.insert(component, leader);
     }
     Ok(())
 }
@@ -65,13 +75,15 @@ pub async fn hand_over(
     .await?;
 
     let leases = leases(context);
-    let gone = state.leaders.remove(&component);
-    if let Some(gone) = gone.as_deref()
-        && was_on(context, gone, node).await?
-    {
+    // Elsewhere it goes on leading: with several control-plane nodes most swaps replace a follower.
+    let gone = match state.leaders.remove(&component) {
+        Some(leader) if is_gone(context, &pods, &leader, component, node).await? => Some(leader.identity),
+        _ => None,
+    };
+    if let Some(gone) = &gone {
         clear(&leases, name, gone).await?;
     }
-    context.progress.waiting(&format!("a new leader of {component}"));
+    context.progress.waiting(&format!("a leader of {component}"));
     let leader = until::<_, ApiError, _, _>(format!("a leader of {component}"), ELECTION, || async {
         let lease = api::get(&leases, name).await?;
         Ok(lease.as_ref().and_then(|lease| leads(lease, gone.as_deref(), Timestamp::now())))
@@ -83,11 +95,6 @@ pub async fn hand_over(
 
 fn leases(context: &Context<'_>) -> Api<Lease> {
     Api::namespaced(context.client.clone(), labels::NAMESPACE)
-}
-
-async fn holder(leases: &Api<Lease>, name: &str) -> Result<Option<String>, ApiError> {
-    let lease = api::get(leases, name).await?;
-    Ok(lease.and_then(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty()))
 }
 
 /// Whether every process of the component on the node that is on its way out has ended: a static Pod whose manifest
@@ -112,6 +119,32 @@ async fn is_ended(
     Ok(!bridges.items.iter().any(|pod| {
         pod.metadata.deletion_timestamp.is_some() && bridge_of(pod).is_some_and(|(_, at)| at == node)
     }))
+}
+
+/// Whether the leader was a process on this node that has ended. What is on its way out has ended already: so it was
+/// one of those if it leads for longer than the component's own Pod runs.
+async fn is_gone(
+    context: &Context<'_>,
+    pods: &Api<Pod>,
+    leader: &Leader,
+    component: Component,
+    node: &str,
+) -> Result<bool, ApiError> {
+    if !was_on(context, &leader.identity, node).await? {
+        return Ok(false);
+    }
+    let own = of_daemonset(pods, component, node).await?;
+    Ok(own.iter().filter_map(|pod| runs_since(pod, component)).all(|since| leader.since < since))
+}
+
+/// Since when the Pod's process of `component` can have been there, at the earliest; `None` for a Pod that no kubelet
+/// has seen yet.
+fn runs_since(pod: &Pod, component: Component) -> Option<Timestamp> {
+    let status = pod.status.as_ref()?;
+    let of_component = status.container_statuses.iter().flatten().find(|c| c.name == component.name());
+    let running =
+        of_component.and_then(|container| container.state.as_ref()?.running.as_ref()?.started_at.as_ref());
+    running.or(status.start_time.as_ref()).map(|time| time.0)
 }
 
 /// Whether a leader's identity, `HOSTNAME_UUID`, is of a process on this node.
@@ -140,13 +173,20 @@ async fn clear(leases: &Api<Lease>, name: &str, gone: &str) -> Result<(), ApiErr
     api::replace(leases, &lease).await.map(drop)
 }
 
-/// Who leads, if it is not the one who is gone and the lease is still good.
-fn leads(lease: &Lease, gone: Option<&str>, now: Timestamp) -> Option<String> {
+/// Who holds the lease, be it good or not.
+fn holder(lease: &Lease) -> Option<Leader> {
     let spec = lease.spec.as_ref()?;
-    let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
+    let identity = spec.holder_identity.clone().filter(|holder| !holder.is_empty())?;
+    Some(Leader { identity, since: spec.acquire_time.as_ref()?.0 })
+}
+
+/// Who leads, if it is not the one who is gone and the lease is still good.
+fn leads(lease: &Lease, gone: Option<&str>, now: Timestamp) -> Option<Leader> {
+    let leader = holder(lease)?;
+    let spec = lease.spec.as_ref()?;
     let renewed = spec.renew_time.as_ref()?.0;
     let good = now.duration_since(renewed).as_secs() < i64::from(spec.lease_duration_seconds?);
-    (good && Some(holder.as_str()) != gone).then_some(holder)
+    (good && Some(leader.identity.as_str()) != gone).then_some(leader)
 }
 
 #[cfg(test)]
@@ -169,12 +209,38 @@ mod tests {
                 spec: Some(LeaseSpec {
                     holder_identity: Some(holder.to_owned()),
                     lease_duration_seconds: Some(15),
+                    acquire_time: Some(MicroTime(renewed.parse().unwrap())),
                     renew_time: Some(MicroTime(renewed.parse().unwrap())),
                     ..LeaseSpec::default()
                 }),
                 ..Lease::default()
             };
-            assert_eq!(leads(&lease, gone, now).as_deref(), expected, "{holder} {renewed} {gone:?}");
+            let leader = leads(&lease, gone, now).map(|leader| leader.identity);
+            assert_eq!(leader.as_deref(), expected, "{holder} {renewed} {gone:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_there_since_its_container_started_or_else_its_pod() {
+        let pod = |status: serde_json::Value| -> Pod {
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "status": status})).unwrap()
+        };
+        let container = |state: serde_json::Value| {
+            serde_json::json!({"startTime": "2026-01-01T00:00:01Z", "containerStatuses": [{
+                "name": "kube-scheduler", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
+                "state": state}]})
+        };
+        for (status, expected) in [
+            (serde_json::json!({"phase": "Pending"}), None),
+            (serde_json::json!({"startTime": "2026-01-01T00:00:01Z"}), Some("2026-01-01T00:00:01Z")),
+            (container(serde_json::json!({"waiting": {}})), Some("2026-01-01T00:00:01Z")),
+            (
+                container(serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}})),
+                Some("2026-01-01T00:00:05Z"),
+            ),
+        ] {
+            let since = runs_since(&pod(status.clone()), Component::Scheduler).map(|since| since.to_string());
+            assert_eq!(since.as_deref(), expected, "{status}");
         }
     }
 }
