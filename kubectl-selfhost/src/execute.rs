@@ -6,6 +6,7 @@
 
 pub mod await_ready;
 pub mod bridge;
+pub mod checkpoint;
 pub mod leader;
 pub mod replace;
 
@@ -137,6 +138,9 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             replace::apply(context, component).await
         }
+        (Verb::Start, Some(component), Some(node)) => {
+            replace::hand_to_daemonset(context, component, node).await
+        }
         (Verb::Retire, Some(component), Some(node)) => replace::retire(context, component, node).await,
         (Verb::Delete, Some(component), Some(node)) => replace::delete(context, component, node).await,
         (Verb::HandOver, Some(component), Some(node)) => {
@@ -149,6 +153,7 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             release(context, component, node).await
         }
+        (Verb::Checkpoint, _, Some(node)) => checkpoint::write(context, node).await,
         (Verb::Record, ..) => record(context).await,
         (verb, component, node) => {
             unreachable!("the planner makes no {verb:?} for {component:?} on {node:?}")

@@ -48,8 +48,9 @@ pub struct Inventory {
     pub operation: Option<OpenOperation>,
     /// The `kubernetes` Service's `ClusterIP`.
     pub service_ip: Option<IpAddr>,
-    /// The static Pods that would bring the control plane back after a reboot, by node.
-    pub standbys: BTreeMap<String, Pod>,
+    /// The static Pods that would bring the control plane back after a reboot, by node: two generations of them, the
+    /// latest first.
+    pub standbys: BTreeMap<String, Vec<Pod>>,
     /// When certificates expire, as far as the API or a handshake shows it.
     pub certificates: Vec<Certificate>,
     /// What could not be read, in whole. What it would have told is unknown, not absent.
@@ -141,6 +142,11 @@ impl Inventory {
         node: &'a str,
     ) -> impl Iterator<Item = &'a Instance> {
         self.instances.iter().filter(move |it| it.component == component && it.node == node)
+    }
+
+    /// The latest checkpoint of a node's standby.
+    pub fn checkpoint(&self, node: &str) -> Option<&Pod> {
+        self.standbys.get(node)?.first()
     }
 
     /// Whether anything of a control plane is to be seen as Pods or DaemonSets.

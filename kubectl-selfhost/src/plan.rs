@@ -22,7 +22,7 @@ use serde::Serialize;
 
 pub use crate::inventory::recognize::is_ready;
 use crate::inventory::{Instance, Inventory};
-use crate::template::{self, bridge};
+use crate::template::{self, bridge, standby};
 
 /// What an operation is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub enum Verb {
     Announce,
     /// Writes the DaemonSet. Nothing rolls.
     Apply,
+    /// Hands a node on which nothing of the component is left to the DaemonSet. Its standby serves meanwhile.
+    Start,
     /// Moves the static manifest away, waits until its server has stopped listening, and hands the node to the
     /// DaemonSet.
     Retire,
@@ -104,6 +106,8 @@ pub enum Verb {
     Await,
     /// Ends the divert and removes the bridge.
     Release,
+    /// Writes what serves now into the node's standby.
+    Checkpoint,
     /// Writes the new version into kubeadm's ConfigMap.
     Record,
 }
@@ -116,11 +120,13 @@ impl Verb {
             Self::Bridge => "start bridge",
             Self::Announce => "keep address announced",
             Self::Apply => "write DaemonSet",
+            Self::Start => "start Pod",
             Self::Retire => "move static manifest away",
             Self::Delete => "replace Pod",
             Self::HandOver => "hand over leadership",
             Self::Await => "wait until ready",
             Self::Release => "release bridge",
+            Self::Checkpoint => "write checkpoint",
             Self::Record => "record version",
         }
     }
@@ -169,6 +175,28 @@ impl Plan {
         Some(bridge::pod(component, self.templates.get(&component)?, node, &self.around))
     }
 
+    /// The standby Pod of `node`, as JSON: what the cluster serves with when the plan is done.
+    pub fn standby(&self, node: &str) -> Option<String> {
+        let address = self.nodes.get(node)?.address;
+        let peers: Vec<IpAddr> =
+            self.nodes.iter().filter(|(name, _)| *name != node).map(|(_, node)| node.address).collect();
+        Some(standby::content(&self.templates, node, address, &peers, &self.around))
+    }
+
+    /// Adds a checkpoint for each node whose standby is not what the plan ends with.
+    fn with_checkpoints(mut self, inventory: &Inventory) -> Self {
+        let stale = self.nodes.keys().filter(|node| {
+            let wanted = self.standby(node).and_then(|content| standby::hash(&content));
+            inventory.checkpoint(node).and_then(|pod| template::sealed_hash(&pod.metadata))
+                != wanted.as_deref()
+        });
+        let steps: Vec<Step> = stale
+            .map(|node| Step { verb: Verb::Checkpoint, component: None, node: Some(node.clone()) })
+            .collect();
+        self.steps.extend(steps);
+        self
+    }
+
     /// The port on which `component` serves.
     pub fn port(&self, component: Component) -> u16 {
         self.templates.get(&component).map_or(component.default_port(), |template| {
@@ -203,7 +231,10 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
     let replaced = !is_static && instances.iter().any(|i| is_new(&i) && is_ready(&i.pod));
     let bridged = inventory.bridges.iter().any(|pod| bridge_of(pod) == Some((component, node.to_owned())));
 
+    let is_lost = instances.is_empty() && !bridged && inventory.checkpoint(node).is_some();
+
     let verbs: &[Verb] = match (component, replaced, bridged) {
+        _ if is_lost => &[Verb::Apply, Verb::Start, Verb::Await],
         (_, true, false) => &[],
         (Component::ApiServer, true, true) => &[Verb::Await, Verb::Release],
         (_, true, true) => &[Verb::Await, Verb::Release, Verb::HandOver],

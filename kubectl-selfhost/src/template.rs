@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod normalize;
+pub mod standby;
 
 use std::collections::BTreeMap;
 

@@ -15,7 +15,8 @@ use rustls::pki_types::ServerName;
 
 use crate::gate::{Config, Credentials};
 use crate::nft::divert::Divert;
-use crate::task::{Inspect, ProvePath, Restore, Retire, Task};
+use crate::standby;
+use crate::task::{Checkpoint, Inspect, ProvePath, RemoveStandby, Restore, Retire, Task};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -24,18 +25,23 @@ The node part of kubectl selfhost. It runs in Pods that the plugin creates.
 Usage:
   selfhost-node gate --node-ip IP --ca FILE [--port 6443] [--bridge-port 6444]
                 [--service-ip IP [--service-port 443]] [--server-name kubernetes]
-                [--client-cert FILE --client-key FILE]
+                [--client-cert FILE --client-key FILE] [--only-while FILE]
   selfhost-node gate-check
+  selfhost-node standby --component NAME --port N --standby-port N --run DIR --minor N --generation N --digest HEX
+                [--ca FILE [--server-name kubernetes]] [--peers IP:PORT,IP:PORT,...] -- COMMAND [ARGUMENT...]
   selfhost-node task inspect --manifests DIR --kept DIR [--ports N,N,...]
   selfhost-node task retire-manifest --file FILE --kept DIR --sha256 HEX --port N [--timeout SECONDS]
   selfhost-node task restore-manifest --file FILE --kept DIR
   selfhost-node task prove-path --from IP:PORT --node-ip IP --token HEX [--port 6443] [--bridge-port 6444]
                 [--timeout SECONDS]
   selfhost-node task wait-port-free --port N [--timeout SECONDS]
+  selfhost-node task checkpoint --manifests DIR --state DIR --content JSON
+  selfhost-node task remove-standby --manifests DIR --state DIR
   selfhost-node --help | --version
 
 gate diverts new connections to NODE-IP:PORT and SERVICE-IP:SERVICE-PORT to the bridge port while the API server there
-is ready; gate-check succeeds while it does. A task prints its result as one JSON object.
+is ready; gate-check succeeds while it does. standby runs COMMAND while nobody serves on the component's own port.
+A task prints its result as one JSON object.
 ";
 
 /// The public port of an API server that kubeadm set up.
@@ -60,6 +66,7 @@ pub(crate) enum Command {
     Version,
     Gate(Config),
     GateCheck,
+    Standby(standby::Config),
     Task(Task),
 }
 
@@ -74,12 +81,25 @@ pub(crate) struct Error {
 
 /// Parses all arguments; the first is the program's own name.
 pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    // What follows `--` is another program's.
+    let arguments = args.get(2..).unwrap_or_default().to_vec();
+    let command = match args.iter().position(|argument| argument == "--") {
+        Some(at) => args.split_off(at).split_off(1),
+        None => Vec::new(),
+    };
     let mut parser = Parser::from_iter(args);
     let mut in_task = false;
-    parse_command(&mut parser, &mut in_task).map_err(|error| Error { message: error.to_string(), in_task })
+    parse_command(&mut parser, &arguments, command, &mut in_task)
+        .map_err(|error| Error { message: error.to_string(), in_task })
 }
 
-fn parse_command(parser: &mut Parser, in_task: &mut bool) -> Result<Command, lexopt::Error> {
+fn parse_command(
+    parser: &mut Parser,
+    arguments: &[OsString],
+    rest: Vec<OsString>,
+    in_task: &mut bool,
+) -> Result<Command, lexopt::Error> {
     let command = match parser.next()? {
         Some(Long("help") | Short('h')) => return Ok(Command::Help),
         Some(Long("version") | Short('V')) => return Ok(Command::Version),
@@ -97,6 +117,12 @@ fn parse_command(parser: &mut Parser, in_task: &mut bool) -> Result<Command, lex
         "gate-check" => {
             Options::parse(parser)?.finish("gate-check")?;
             Ok(Command::GateCheck)
+        }
+        "standby" => {
+            let mut options = Options::parse(parser)?;
+            let config = standby(&mut options, arguments, rest)?;
+            options.finish("standby")?;
+            Ok(Command::Standby(config))
         }
         "task" => {
             *in_task = true;
@@ -120,8 +146,6 @@ fn gate(options: &mut Options) -> Result<Config, lexopt::Error> {
     let service = options.optional::<IpAddr>("service-ip")?.map(|ip| SocketAddr::new(ip, service_port));
     let bridge_port = options.or("bridge-port", BRIDGE_PORT)?;
     let divert = Divert::new(node, service, bridge_port).map_err(|error| error.to_string())?;
-    let server_name = options.optional::<String>("server-name")?.unwrap_or_else(|| "kubernetes".to_owned());
-    let server_name = ServerName::try_from(server_name).map_err(|error| format!("--server-name: {error}"))?;
     let client = match (options.path("client-cert"), options.path("client-key")) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
@@ -129,7 +153,47 @@ fn gate(options: &mut Options) -> Result<Config, lexopt::Error> {
             return Err("--client-cert and --client-key belong together".into());
         }
     };
-    Ok(Config { divert, credentials: Credentials { ca: options.required_path("ca")?, server_name, client } })
+    let credentials =
+        Credentials { ca: options.required_path("ca")?, server_name: server_name(options)?, client };
+    let only_while = options.path("only-while");
+    // A divert that waits for somebody's lock is a standby's: it lives in the Pod beside the copy.
+    let divert = if only_while.is_some() { divert.of_standby() } else { divert };
+    Ok(Config { divert, credentials, only_while })
+}
+
+fn server_name(options: &mut Options) -> Result<ServerName<'static>, lexopt::Error> {
+    let name = options.optional::<String>("server-name")?.unwrap_or_else(|| "kubernetes".to_owned());
+    ServerName::try_from(name).map_err(|error| format!("--server-name: {error}").into())
+}
+
+/// `arguments` are all that came after `standby`, of which `command` is what came after `--`.
+fn standby(
+    options: &mut Options,
+    arguments: &[OsString],
+    command: Vec<OsString>,
+) -> Result<standby::Config, lexopt::Error> {
+    if command.is_empty() {
+        return Err("missing -- and a command".into());
+    }
+    let generation = options.required("generation")?;
+    let bytes = arguments.iter().map(|argument| argument.as_encoded_bytes());
+    let credentials = match options.path("ca") {
+        Some(ca) => Some(Credentials { ca, server_name: server_name(options)?, client: None }),
+        None => None,
+    };
+    Ok(standby::Config {
+        component: options.required("component")?,
+        port: options.required("port")?,
+        standby_port: options.required("standby-port")?,
+        run: options.required_path("run")?,
+        generation,
+        digest: options.required("digest")?,
+        found: standby::digest(generation, standby::covered(bytes)),
+        credentials,
+        minor: options.required("minor")?,
+        peers: list("peers", &options.optional::<String>("peers")?.unwrap_or_default())?,
+        command,
+    })
 }
 
 fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
@@ -137,7 +201,7 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
         "inspect" => Task::Inspect(Inspect {
             manifests: options.required_path("manifests")?,
             kept: options.required_path("kept")?,
-            ports: ports(&options.optional::<String>("ports")?.unwrap_or_default())?,
+            ports: list("ports", &options.optional::<String>("ports")?.unwrap_or_default())?,
         }),
         "retire-manifest" => Task::Retire(Retire {
             file: options.required_path("file")?,
@@ -157,6 +221,15 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
             token: options.required("token")?,
             timeout: options.seconds(PROVE_SECONDS)?,
         }),
+        "checkpoint" => Task::Checkpoint(Checkpoint {
+            manifests: options.required_path("manifests")?,
+            state: options.required_path("state")?,
+            content: options.required("content")?,
+        }),
+        "remove-standby" => Task::RemoveStandby(RemoveStandby {
+            manifests: options.required_path("manifests")?,
+            state: options.required_path("state")?,
+        }),
         "wait-port-free" => {
             Task::WaitPortFree { port: options.required("port")?, timeout: options.seconds(WAIT_SECONDS)? }
         }
@@ -164,10 +237,12 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
     })
 }
 
-fn ports(list: &str) -> Result<Vec<u16>, lexopt::Error> {
-    list.split(',')
-        .filter(|port| !port.is_empty())
-        .map(|port| port.parse().map_err(|_| format!("--ports: not a port: {port:?}").into()))
+/// Values that are separated by commas.
+fn list<T: FromStr<Err: Display>>(name: &str, values: &str) -> Result<Vec<T>, lexopt::Error> {
+    values
+        .split(',')
+        .filter(|value| !value.is_empty())
+        .map(|value| value.parse().map_err(|error| format!("--{name} {value}: {error}").into()))
         .collect()
 }
 
@@ -264,8 +339,29 @@ mod tests {
             "prove-path --from 10.9.8.7:5 --node-ip 10.0.0.1 --port 6443 --bridge-port 6444 --token ab --timeout 15",
             "prove-path --from [fd00::7]:5 --node-ip fd00::1 --token ab",
             "wait-port-free --port 6443 --timeout 3",
+            "checkpoint --manifests /m --state /s --content {}",
+            "remove-standby --manifests /m --state /s",
         ] {
             assert!(matches!(parse_line(&format!("task {line}")), Ok(Command::Task(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_standby_knows_when_its_arguments_changed() {
+        let line = "standby --component kube-scheduler --port 10259 --standby-port 10269 --run /run/selfhost --minor 37 \
+                    --generation=7 --digest=DIGEST -- kube-scheduler --secure-port=10269 --v 2";
+        let parse = |line: &str| match parse_line(line) {
+            Ok(Command::Standby(config)) => config,
+            other => panic!("{line}: {other:?}"),
+        };
+        let digest = |line: &str| parse(&line.replace("DIGEST", &"0".repeat(64))).found;
+        let good = line.replace("DIGEST", &digest(line).to_string());
+        let config = parse(&good);
+        assert_eq!(config.found, config.digest);
+        assert_eq!(config.command, ["kube-scheduler", "--secure-port=10269", "--v", "2"]);
+        for (from, to) in [("--v 2", "--v 3"), ("10259", "10257"), ("generation=7", "generation=8")] {
+            let config = parse(&good.replace(from, to));
+            assert_ne!(config.found, config.digest, "{from} -> {to}");
         }
     }
 
@@ -287,10 +383,17 @@ mod tests {
                 "gate --node-ip 10.0.0.1 --ca /x --port 6444",
                 "the bridge port 6444 is the diverted port itself",
             ),
+            (
+                "standby --component x --port 1 --standby-port 2 --run /r --minor 1 --generation 1",
+                "missing -- and a command",
+            ),
             ("gate-check now", "unexpected argument \"now\""),
             ("task", "missing the name of a task"),
             ("task reboot", "unknown task \"reboot\""),
-            ("task inspect --manifests /m --kept /k --ports 6444,x", "--ports: not a port: \"x\""),
+            (
+                "task inspect --manifests /m --kept /k --ports 6444,x",
+                "--ports x: invalid digit found in string",
+            ),
             ("task wait-port-free --port 70000", "--port 70000: number too large to fit in target type"),
         ] {
             let error = parse_line(line).unwrap_err();

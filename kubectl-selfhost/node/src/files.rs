@@ -33,6 +33,13 @@ pub(crate) struct Content {
     mode: u32,
 }
 
+impl Content {
+    /// Bytes to be written with these permission bits.
+    pub(crate) fn new(bytes: Vec<u8>, mode: u32) -> Self {
+        Self { digest: Digest::of(&bytes), bytes, mode }
+    }
+}
+
 /// Reads the regular file `path`, if there is one.
 pub(crate) fn read(path: &Path) -> Result<Option<Content>, Error> {
     let metadata = match fs::symlink_metadata(path) {
@@ -81,6 +88,15 @@ pub(crate) fn write_new(path: &Path, content: &Content) -> Result<(), Error> {
 pub(crate) fn link(path: &Path, second: &Path) -> Result<(), Error> {
     fs::hard_link(path, second).map_err(|source| error("link", second, source))?;
     sync_parent(second)
+}
+
+/// Removes `path`, for good, if it is there.
+pub(crate) fn remove_if_there(path: &Path) -> Result<bool, Error> {
+    match remove(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.source.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes `path`, for good.

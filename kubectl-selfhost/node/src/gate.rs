@@ -8,15 +8,16 @@ mod readiness;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::bridge::{Bridge, Credentials};
+pub(crate) use self::bridge::{Bridge, Credentials, Error as BridgeError};
 use self::readiness::{Answer, Readiness, Step};
 use crate::clock;
 use crate::nft::divert::{self, Divert};
-use crate::{nft, sockets, stop};
+use crate::{nft, sockets, standby, stop};
 
 /// How often the bridge is asked, and the lease renewed.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -29,6 +30,8 @@ const DRAIN_POLL: Duration = Duration::from_millis(200);
 pub(crate) struct Config {
     pub(crate) divert: Divert,
     pub(crate) credentials: Credentials,
+    /// The divert is wanted only while somebody holds the lock of this file; `None` for always.
+    pub(crate) only_while: Option<PathBuf>,
 }
 
 /// The gate cannot run, or does not divert.
@@ -79,9 +82,14 @@ pub(crate) fn run(config: &Config, log: &mut dyn Write) -> Result<(), Error> {
     })
     .map_err(Error::Thread)?;
     // A check can hang for its whole time limit; on a thread of its own it does not delay the answer to a signal.
+    let only_while = config.only_while.clone();
     thread::Builder::new()
         .name("readyz".to_owned())
-        .spawn(move || ask_forever(bridge, public, |answer| events.send(Event::Answered(answer)).is_ok()))
+        .spawn(move || {
+            ask_forever(bridge, public, only_while.as_deref(), |answer| {
+                events.send(Event::Answered(answer)).is_ok()
+            });
+        })
         .map_err(Error::Thread)?;
 
     let mut readiness = Readiness::new();
@@ -103,12 +111,21 @@ pub(crate) fn check() -> Result<(), Error> {
     }
 }
 
-fn ask_forever(mut bridge: Bridge, mut public: Bridge, tell: impl Fn(Answer) -> bool) {
+fn ask_forever(
+    mut bridge: Bridge,
+    mut public: Bridge,
+    only_while: Option<&Path>,
+    tell: impl Fn(Answer) -> bool,
+) {
     loop {
         let asked = Instant::now();
-        let answer = match bridge.readyz() {
-            Answer::Failed(why) if public.readyz() != Answer::Ready => Answer::Alone(why),
-            answer => answer,
+        let answer = match only_while.map(standby::is_locked) {
+            Some(Ok(false)) => Answer::Idle,
+            Some(Err(error)) => Answer::Failed(crate::chain(&error)),
+            Some(Ok(true)) | None => match bridge.readyz() {
+                Answer::Failed(why) if public.readyz() != Answer::Ready => Answer::Alone(why),
+                answer => answer,
+            },
         };
         if !tell(answer) {
             return;
@@ -232,7 +249,7 @@ impl Gate<'_> {
                 }
             }
         }
-        nft::apply(&divert::remove()).map_err(Error::Remove)?;
+        nft::apply(&divert::remove(self.divert)).map_err(Error::Remove)?;
         self.say("removed the divert: asked to stop");
         Ok(())
     }

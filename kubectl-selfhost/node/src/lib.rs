@@ -15,6 +15,7 @@ mod nft;
 mod port;
 pub mod report;
 mod sockets;
+mod standby;
 mod stop;
 mod task;
 
@@ -37,8 +38,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match command {
         Command::Help => say(args::HELP),
         Command::Version => say(concat!("selfhost-node ", env!("CARGO_PKG_VERSION"), "\n")),
-        Command::Gate(config) => finish(gate::run(&config, &mut io::stderr())),
-        Command::GateCheck => finish(gate::check()),
+        Command::Gate(config) => finish(gate::run(&config, &mut io::stderr()), gate::Error::hint),
+        Command::GateCheck => finish(gate::check(), gate::Error::hint),
+        Command::Standby(config) => finish(standby::run(&config, &mut io::stderr()), standby::Error::hint),
         Command::Task(task) => finish_task(&task::run(task)),
     }
 }
@@ -56,11 +58,11 @@ fn usage(error: &args::Error) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-fn finish(result: Result<(), gate::Error>) -> ExitCode {
+fn finish<E: std::error::Error>(result: Result<(), E>, hint: impl Fn(&E) -> &'static str) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error, error.hint());
+            complain(&error, hint(&error));
             ExitCode::FAILURE
         }
     }

@@ -8,7 +8,7 @@ use crate::sockets;
 use crate::stop::{Stop, Stopped};
 
 /// How often the kernel's table is read; a swap waits for this, so it is short.
-const POLL: Duration = Duration::from_millis(50);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// The port did not become free.
 #[derive(Debug, thiserror::Error)]

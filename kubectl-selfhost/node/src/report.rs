@@ -20,6 +20,10 @@ pub enum Report {
     Restore(Restore),
     /// Of `task prove-path`.
     ProvePath(ProvePath),
+    /// Of `task checkpoint`.
+    Checkpoint(Checkpoint),
+    /// Of `task remove-standby`.
+    RemoveStandby(RemoveStandby),
     /// Of `task wait-port-free`.
     PortFree(PortFree),
 }
@@ -129,4 +133,26 @@ pub struct PortFree {
     pub port: u16,
     /// How long it took, in milliseconds.
     pub waited_ms: u64,
+}
+
+/// The checkpoint that the standby has now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkpoint {
+    /// Its manifest.
+    pub file: PathBuf,
+    /// Its generation; later ones come first.
+    pub generation: u64,
+    /// False when it was there already.
+    pub changed: bool,
+    /// Manifests that were damaged, each with what is wrong.
+    pub damaged: Vec<String>,
+}
+
+/// A node without a standby.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoveStandby {
+    /// The files that were removed.
+    pub removed: Vec<PathBuf>,
 }

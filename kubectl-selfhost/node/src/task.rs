@@ -3,6 +3,7 @@
 //! Invariants: each task may be run again after a kill at any point, with the same end; its result is one JSON
 //! object, on standard output and as the container's termination message.
 
+mod checkpoint;
 mod inspect;
 mod manifest;
 mod prove_path;
@@ -14,6 +15,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use self::checkpoint::{Checkpoint, RemoveStandby};
 pub(crate) use self::inspect::Inspect;
 pub(crate) use self::manifest::{Restore, Retire};
 pub(crate) use self::prove_path::ProvePath;
@@ -38,6 +40,8 @@ pub(crate) enum Task {
     Retire(Retire),
     Restore(Restore),
     ProvePath(ProvePath),
+    Checkpoint(Checkpoint),
+    RemoveStandby(RemoveStandby),
     WaitPortFree { port: u16, timeout: Duration },
 }
 
@@ -52,6 +56,12 @@ pub(crate) fn run(task: Task) -> Result<Report, Failure> {
         Task::Restore(task) => task.run().map(Report::Restore).map_err(|error| failure(&error, error.hint())),
         Task::ProvePath(task) => {
             task.run().map(Report::ProvePath).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::Checkpoint(task) => {
+            task.run().map(Report::Checkpoint).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::RemoveStandby(task) => {
+            task.run().map(Report::RemoveStandby).map_err(|error| failure(&error, error.hint()))
         }
         Task::WaitPortFree { port, timeout } => match port::wait_free(port, timeout, &stop()?) {
             Ok(waited) => Ok(Report::PortFree(PortFree { port, waited_ms: millis(waited) })),

@@ -53,6 +53,9 @@ struct List {
 fn objects(plan: &Plan) -> Vec<Value> {
     let mut objects = Vec::new();
     for step in &plan.steps {
+        if let (Verb::Checkpoint, Some(node)) = (step.verb, step.node.as_deref()) {
+            objects.extend(plan.standby(node).and_then(|pod| serde_json::from_str(&pod).ok()));
+        }
         let Some(component) = step.component else { continue };
         let object = match (step.verb, step.node.as_deref()) {
             (Verb::Bridge, Some(node)) => plan.bridge(component, node).map(|pod| value(&pod)),

@@ -126,7 +126,7 @@ async fn is_handed_over(
 }
 
 /// Labels the node, so that the DaemonSet makes a Pod on it.
-async fn hand_to_daemonset(
+pub async fn hand_to_daemonset(
     context: &Context<'_>,
     component: Component,
     node: &str,

@@ -147,7 +147,7 @@ fn sort_pods(pods: Vec<Pod>, inventory: &mut Inventory) {
                 inventory.instances.push(Instance { component, node, hosting, pod });
             }
             (Role::Bridge, _) => inventory.bridges.push(pod),
-            (Role::Standby, Some(node)) => drop(inventory.standbys.insert(node, pod)),
+            (Role::Standby, Some(node)) => inventory.standbys.entry(node).or_default().push(pod),
             (Role::Etcd, Some(node)) => drop(inventory.etcd.insert(node, pod)),
             // A Pod that is meant for no node runs nowhere.
             (Role::Instance(..) | Role::Standby | Role::Etcd, None) | (Role::Other, _) => {}
@@ -162,6 +162,9 @@ fn sort_pods(pods: Vec<Pod>, inventory: &mut Inventory) {
         ))
     });
     inventory.bridges.sort_by_key(kube::ResourceExt::name_any);
+    for generations in inventory.standbys.values_mut() {
+        generations.sort_by_key(|pod| std::cmp::Reverse(recognize::generation(pod)));
+    }
 }
 
 fn sort_nodes(nodes: Vec<Node>, inventory: &mut Inventory) {

@@ -69,6 +69,11 @@ fn is_self_hosted(pod: &Pod, owner: &OwnerReference, component: Component) -> bo
         && container(pod, component.name()).is_some()
 }
 
+/// Which checkpoint a standby's Pod is; later ones have greater numbers.
+pub fn generation(pod: &Pod) -> u64 {
+    annotation(pod, labels::CHECKPOINT).and_then(|generation| generation.parse().ok()).unwrap_or_default()
+}
+
 /// The node that `pod` runs on, or that its DaemonSet means it for while no scheduler has bound it.
 pub fn node_name(pod: &Pod) -> Option<&str> {
     let spec = pod.spec.as_ref()?;

@@ -23,7 +23,7 @@ pub(crate) fn static_cluster(nodes: &[&str], version: &str) -> Inventory {
 pub(crate) fn self_hosted_cluster(nodes: &[&str], version: &str) -> Inventory {
     let mut inventory = cluster(nodes, version, Hosting::SelfHosted);
     inventory.daemonsets = Component::ALL.map(|component| (component, daemonset(component))).into();
-    inventory.standbys = nodes.iter().map(|node| ((*node).to_owned(), standby(node))).collect();
+    inventory.standbys = nodes.iter().map(|node| ((*node).to_owned(), vec![standby(node)])).collect();
     inventory
 }
 

@@ -39,13 +39,14 @@ pub fn plan(inventory: &Inventory, node_image: &str) -> Result<Plan, Vec<Finding
             steps.extend(swap(inventory, *component, node, hash));
         }
     }
-    Ok(Plan {
+    let plan = Plan {
         goal: Goal::Pivot,
         steps: preconditions::adoptions(inventory).into_iter().chain(steps).collect::<Vec<Step>>(),
         templates,
         nodes,
         around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
-    })
+    };
+    Ok(plan.with_checkpoints(inventory))
 }
 
 /// The template that `component` has today: of its DaemonSet, and of every static Pod, which must agree.
@@ -90,6 +91,8 @@ pub(super) fn current_template(
                 );
             }
         }
+    } else if let Some(template) = from_checkpoint(inventory, component) {
+        return Ok(template);
     } else if findings.is_empty() {
         findings.push(
             Finding::new(Code::Missing, component.name(), "has no static Pod and no DaemonSet to start from")
@@ -100,6 +103,12 @@ pub(super) fn current_template(
         Some((_, template)) if findings.is_empty() => Ok(template),
         _ => Err(findings),
     }
+}
+
+/// The template in the latest checkpoint of some node: somebody deleted the DaemonSet, and the standby serves.
+fn from_checkpoint(inventory: &Inventory, component: Component) -> Option<PodTemplateSpec> {
+    let latest = inventory.control_plane.keys().filter_map(|node| inventory.checkpoint(node));
+    latest.filter_map(|pod| template::standby::templates(pod).remove(&component)).next()
 }
 
 /// The differences between two Pod specs, each as `path: one value, other value`.

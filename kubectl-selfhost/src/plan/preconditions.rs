@@ -46,18 +46,20 @@ pub fn common(inventory: &Inventory, goal: &Goal) -> Vec<Finding> {
         }
     }
     if !own {
-        findings.extend(unhealthy(inventory));
+        findings.extend(unhealthy(inventory, goal));
     }
     findings
 }
 
-fn unhealthy(inventory: &Inventory) -> Vec<Finding> {
+fn unhealthy(inventory: &Inventory, goal: &Goal) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, component) in inventory.control_plane.keys().flat_map(|n| Component::ALL.map(|c| (n, c))) {
         let here: Vec<_> =
             inventory.instances.iter().filter(|i| i.component == component && i.node == *name).collect();
         let subject = format!("{component} on {name}");
-        if here.is_empty() {
+        if here.is_empty() && *goal == Goal::Pivot && inventory.checkpoint(name).is_some() {
+            // The standby serves, and a pivot is what brings the component back.
+        } else if here.is_empty() {
             findings.push(
                 Finding::new(Code::Missing, subject, "has no Pod")
                     .hint(format!("kubectl -n kube-system get pods --field-selector spec.nodeName={name}")),

@@ -11,6 +11,7 @@ use selfhost_core::version::{KubeVersion, VersionRequest};
 use serde_json::json;
 
 use super::*;
+use crate::inventory::testing::standby;
 use crate::inventory::{Inventory, OpenOperation};
 use crate::template::normalize;
 
@@ -144,9 +145,52 @@ fn upgrade_of_one_node() {
 
 #[test]
 fn what_is_done_is_not_planned_again() {
-    let inventory = self_hosted(3, "v1.36.3");
+    let mut inventory = self_hosted(3, "v1.36.3");
+    let plan = pivot::plan(&inventory, IMAGE).unwrap();
+    let checkpoints = plan.steps.iter().map(ToString::to_string);
+    assert_eq!(
+        checkpoints.collect::<Vec<_>>(),
+        ["cp1", "cp2", "cp3"].map(|node| format!("{node} write checkpoint"))
+    );
+    for node in ["cp1", "cp2", "cp3"] {
+        let latest: Pod = serde_json::from_str(&plan.standby(node).unwrap()).unwrap();
+        inventory.standbys.insert(node.to_owned(), vec![latest, standby(node)]);
+    }
     assert!(pivot::plan(&inventory, IMAGE).unwrap().is_empty());
     assert!(upgrade::plan(&inventory, &v("v1.36.3"), IMAGE, None).unwrap().is_empty());
+}
+
+/// Somebody deleted a DaemonSet: its Pods are gone, the standby serves, and a pivot writes it as it was.
+#[test]
+fn a_deleted_daemonset_is_restored_from_the_checkpoint() {
+    let mut inventory = self_hosted(1, "v1.36.3");
+    let whole = pivot::plan(&inventory, IMAGE).unwrap();
+    let latest: Pod = serde_json::from_str(&whole.standby("cp1").unwrap()).unwrap();
+    inventory.standbys.insert("cp1".to_owned(), vec![latest]);
+    for component in [Component::ApiServer, Component::Scheduler] {
+        inventory.daemonsets.remove(&component);
+        inventory.instances.retain(|instance| instance.component != component);
+    }
+    let plan = pivot::plan(&inventory, IMAGE).unwrap();
+    assert_eq!(plan.templates, whole.templates);
+    assert_eq!(
+        plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "cp1 kube-apiserver: write DaemonSet",
+            "cp1 kube-apiserver: start Pod",
+            "cp1 kube-apiserver: wait until ready",
+            "cp1 kube-scheduler: write DaemonSet",
+            "cp1 kube-scheduler: start Pod",
+            "cp1 kube-scheduler: wait until ready",
+        ]
+    );
+    assert_eq!(verify::verify(&plan), Ok(()));
+    assert!(
+        upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None).is_err(),
+        "first whole, then another version"
+    );
+    inventory.standbys.clear();
+    assert!(pivot::plan(&inventory, IMAGE).is_err(), "nothing is left to start from");
 }
 
 #[test]

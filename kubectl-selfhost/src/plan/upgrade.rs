@@ -60,18 +60,20 @@ pub fn plan(
             steps.extend(swap(inventory, *component, node, hash));
         }
     }
-    if let Some(configuration) = &inventory.kubeadm
-        && recorded_version(configuration).is_some_and(|recorded| recorded != *target)
-    {
-        steps.push(Step { verb: Verb::Record, component: None, node: None });
-    }
-    Ok(Plan {
+    let plan = Plan {
         goal,
         steps,
         templates,
         nodes,
         around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
-    })
+    };
+    let mut plan = plan.with_checkpoints(inventory);
+    if let Some(configuration) = &inventory.kubeadm
+        && recorded_version(configuration).is_some_and(|recorded| recorded != *target)
+    {
+        plan.steps.push(Step { verb: Verb::Record, component: None, node: None });
+    }
+    Ok(plan)
 }
 
 fn not_self_hosted(inventory: &Inventory, component: Component) -> Option<Finding> {

@@ -79,10 +79,13 @@ fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
                 }
                 swap.proven = false;
             }
+            // Nothing was there, so nothing is taken away.
+            Verb::Start => swap.started = true,
+            Verb::Await if swap.started && !swap.bridged => open = None,
             Verb::Await => swap.proven = true,
             Verb::Release if swap.proven => open = None,
             Verb::Release => return Err(Unsafe::NoBridge(step.clone())),
-            Verb::HandOver | Verb::Adopt | Verb::Record => {}
+            Verb::HandOver | Verb::Adopt | Verb::Checkpoint | Verb::Record => {}
         }
     }
     open.map_or(Ok(()), |swap| Err(Unsafe::Open(swap.first)))
@@ -95,6 +98,8 @@ struct Swap {
     first: Step,
     bridged: bool,
     announced: bool,
+    /// Whether the component was away altogether, and was started.
+    started: bool,
     /// Whether the component itself was seen ready since it was last touched.
     proven: bool,
 }
@@ -107,6 +112,7 @@ impl Swap {
             first: step.clone(),
             bridged: false,
             announced: false,
+            started: false,
             proven: false,
         }
     }

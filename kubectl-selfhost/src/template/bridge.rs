@@ -116,7 +116,7 @@ fn bridge_log(path: &str) -> String {
 /// The gate's container and the volume with the certificate authority by which it knows the bridge.
 fn gate(server: &Container, volumes: &[Volume], public: u16, around: &Surroundings) -> (Container, Volume) {
     let command = server.command.as_deref().unwrap_or_default();
-    let ca = flags::value(command, "client-ca-file").unwrap_or("/etc/kubernetes/pki/ca.crt");
+    let ca = client_ca(command);
     let ca_on_host = host_path(server, volumes, ca).unwrap_or_else(|| ca.to_owned());
     let mut args = vec![
         "gate".to_owned(),
@@ -167,6 +167,11 @@ fn gate(server: &Container, volumes: &[Volume], public: u16, around: &Surroundin
         ..Volume::default()
     };
     (container, volume)
+}
+
+/// The certificate authority by which an API server of this command line is known, as its container sees it.
+pub fn client_ca(command: &[String]) -> &str {
+    flags::value(command, "client-ca-file").unwrap_or("/etc/kubernetes/pki/ca.crt")
 }
 
 fn host_ip_only(env: &[EnvVar]) -> Vec<EnvVar> {

@@ -43,6 +43,12 @@ pub const BRIDGE: &str = "kubectl-selfhost.dev/bridge";
 /// its `component` label.
 pub const STANDBY: &str = "control-plane-standby";
 
+/// The annotation of a standby's Pod with the generation of its checkpoint; the node part writes it.
+pub const CHECKPOINT: &str = "kubectl-selfhost.dev/generation";
+
+/// The annotation of a standby's Pod with the Pod templates that it was made from, by component, in JSON.
+pub const TEMPLATES: &str = "kubectl-selfhost.dev/templates";
+
 /// The label of a node-task Pod; its value is the task's name.
 pub const TASK: &str = "kubectl-selfhost.dev/task";
 
@@ -74,7 +80,10 @@ mod tests {
 
     #[test]
     fn own_keys_carry_the_prefix() {
-        for key in [BRIDGE, TASK, TEMPLATE_HASH].into_iter().chain(Component::ALL.map(node_label)) {
+        for key in [BRIDGE, CHECKPOINT, TASK, TEMPLATES, TEMPLATE_HASH]
+            .into_iter()
+            .chain(Component::ALL.map(node_label))
+        {
             assert!(key.starts_with(&format!("{PREFIX}/")), "{key}");
         }
     }

@@ -1,4 +1,4 @@
-//! Asks the bridge's `/readyz` over verified TLS.
+//! Asks an API server's `/readyz` over verified TLS: the bridge's, and that of others on this node.
 //!
 //! Invariants: a check takes at most [`LIMIT`] altogether, however slowly the bridge drips; only the holder of a
 //! certificate of the cluster's CA can say ready.
@@ -64,16 +64,34 @@ impl Bridge {
         Ok(Self { address: (Ipv4Addr::LOCALHOST, port).into(), credentials, tls })
     }
 
+    /// The API server at another address, known by the same credentials.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self { address, credentials: self.credentials.clone(), tls: Arc::clone(&self.tls) }
+    }
+
+    /// Whether it is ready, asked once.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.readyz() == Answer::Ready
+    }
+
+    /// The minor version that it says it has; `None` where it cannot be reached, or tells nobody.
+    pub(crate) fn minor(&self) -> Option<u32> {
+        let answer = self.ask("/version").ok()?;
+        if read_answer(&answer) != Answer::Ready {
+            return None;
+        }
+        // {"major": "1", "minor": "37", ...}; some distributions have "37+".
+        let text = String::from_utf8_lossy(&answer);
+        let (_, rest) = text.split_once("\"minor\"")?;
+        let value = rest.trim_start_matches([':', ' ', '"']);
+        value.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    }
+
     /// Asks once.
     pub(super) fn readyz(&mut self) -> Answer {
-        let deadline = Instant::now() + LIMIT;
-        let stream = match TcpStream::connect_timeout(&self.address, LIMIT) {
-            Ok(stream) => stream,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Answer::Refused,
-            Err(error) => return Answer::Failed(error.to_string()),
-        };
-        match self.ask(Bounded { stream, deadline }) {
+        match self.ask("/readyz") {
             Ok(answer) => read_answer(&answer),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Answer::Refused,
             Err(error) => {
                 if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
                     && let Ok(tls) = load(&self.credentials)
@@ -86,11 +104,16 @@ impl Bridge {
         }
     }
 
-    fn ask(&self, stream: Bounded) -> io::Result<Vec<u8>> {
+    fn ask(&self, path: &str) -> io::Result<Vec<u8>> {
+        let deadline = Instant::now() + LIMIT;
+        let stream = Bounded { stream: TcpStream::connect_timeout(&self.address, LIMIT)?, deadline };
         let connection = ClientConnection::new(Arc::clone(&self.tls), self.credentials.server_name.clone())
             .map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(connection, stream);
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: kubernetes\r\nUser-Agent: selfhost-node\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: kubernetes\r\nUser-Agent: selfhost-node\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = Vec::new();
         match stream.take(ANSWER_BYTES).read_to_end(&mut answer) {
             // Servers that close without TLS's farewell have said all the same.

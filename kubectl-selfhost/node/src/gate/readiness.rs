@@ -20,6 +20,8 @@ pub(super) enum Answer {
     Failed(String),
     /// The same, and the server on the public port is not ready either: nobody serves better than the bridge.
     Alone(String),
+    /// Nobody wants the divert: the copy that a standby's gate would divert to is not to serve.
+    Idle,
 }
 
 /// What to do about the divert.
@@ -52,7 +54,7 @@ impl Readiness {
     pub(super) fn next(&mut self, answer: &Answer) -> Step {
         let (state, step) = match (*self, answer) {
             (Self::Withdrawn, Answer::Ready) => (Self::Diverting { failures: 0 }, Step::Begin),
-            (Self::Withdrawn, Answer::Refused | Answer::Failed(_) | Answer::Alone(_)) => {
+            (Self::Withdrawn, Answer::Idle | Answer::Refused | Answer::Failed(_) | Answer::Alone(_)) => {
                 (Self::Withdrawn, Step::Hold)
             }
             (Self::Diverting { .. }, Answer::Alone(_)) => (*self, Step::Renew),
@@ -60,7 +62,7 @@ impl Readiness {
             (Self::Diverting { failures }, Answer::Failed(_)) if failures + 1 < PATIENCE => {
                 (Self::Diverting { failures: failures + 1 }, Step::Hold)
             }
-            (Self::Diverting { .. }, Answer::Refused | Answer::Failed(_)) => {
+            (Self::Diverting { .. }, Answer::Idle | Answer::Refused | Answer::Failed(_)) => {
                 (Self::Withdrawn, Step::Withdraw)
             }
         };
@@ -74,6 +76,7 @@ impl fmt::Display for Answer {
         match self {
             Self::Ready => f.write_str("the bridge is ready"),
             Self::Refused => f.write_str("the bridge refuses connections"),
+            Self::Idle => f.write_str("dormant: the API server itself serves"),
             Self::Failed(why) | Self::Alone(why) => write!(f, "the bridge is not ready: {why}"),
         }
     }
@@ -86,8 +89,8 @@ mod tests {
 
     #[test]
     fn sequences_of_answers() {
-        // r: ready, x: refused, f: failed, a: failed, and nobody else is ready.
-        let table: [(&str, &[Step]); 13] = [
+        // r: ready, x: refused, f: failed, a: failed, and nobody else is ready, i: idle.
+        let table: [(&str, &[Step]); 14] = [
             ("r", &[Begin]),
             ("xxfr", &[Hold, Hold, Hold, Begin]),
             ("rrr", &[Begin, Renew, Renew]),
@@ -100,6 +103,7 @@ mod tests {
             ("raaa", &[Begin, Renew, Renew, Renew]),
             ("raffx", &[Begin, Renew, Hold, Withdraw, Hold]),
             ("rax", &[Begin, Renew, Withdraw]),
+            ("iirri", &[Hold, Hold, Begin, Renew, Withdraw]),
             ("rxfffr", &[Begin, Withdraw, Hold, Hold, Hold, Begin]),
         ];
         for (answers, expected) in table {
@@ -109,6 +113,7 @@ mod tests {
                 .map(|answer| match answer {
                     'r' => Answer::Ready,
                     'x' => Answer::Refused,
+                    'i' => Answer::Idle,
                     'a' => Answer::Alone("503".to_owned()),
                     _ => Answer::Failed("503".to_owned()),
                 })

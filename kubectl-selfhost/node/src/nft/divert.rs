@@ -15,8 +15,12 @@ use super::table::{Direction, Transaction, dnat, matches_set};
 /// How long the divert outlives its last renewal.
 pub(crate) const LEASE_SECONDS: u32 = 5;
 
-/// The table, in the inet family.
+/// The table of a bridge's gate, in the inet family.
 const TABLE: &str = "selfhost";
+
+/// The table of the standby's gate. Both may be there at a time: they divert the same connections to the same port, on
+/// which only one of their servers can listen.
+const STANDBY_TABLE: &str = "selfhost_standby";
 
 /// The set of diverted destinations.
 const LEASE: &str = "lease";
@@ -24,6 +28,7 @@ const LEASE: &str = "lease";
 /// What is diverted, and where to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Divert {
+    table: &'static str,
     bridge: SocketAddr,
     targets: Vec<SocketAddr>,
 }
@@ -62,7 +67,12 @@ impl Divert {
                 return Err(Invalid::Address(ip));
             }
         }
-        Ok(Self { bridge: SocketAddr::new(node.ip(), bridge_port), targets })
+        Ok(Self { table: TABLE, bridge: SocketAddr::new(node.ip(), bridge_port), targets })
+    }
+
+    /// The same, in the standby's table.
+    pub(crate) fn of_standby(self) -> Self {
+        Self { table: STANDBY_TABLE, ..self }
     }
 
     /// The diverted destinations: the node's address, then the Service's.
@@ -95,21 +105,21 @@ pub(crate) fn install_diverting(divert: &Divert) -> Nftables<'static> {
 pub(crate) fn renew(divert: &Divert) -> Nftables<'static> {
     // Adding what is there does not restart its time, and deleting what is not there fails.
     let targets = divert.targets();
-    Transaction::on(TABLE).add(LEASE, targets).delete(LEASE, targets).add(LEASE, targets).document()
+    Transaction::on(divert.table).add(LEASE, targets).delete(LEASE, targets).add(LEASE, targets).document()
 }
 
 /// Ends the divert of an installed table.
 pub(crate) fn withdraw(divert: &Divert) -> Nftables<'static> {
     let targets = divert.targets();
-    Transaction::on(TABLE).add(LEASE, targets).delete(LEASE, targets).document()
+    Transaction::on(divert.table).add(LEASE, targets).delete(LEASE, targets).document()
 }
 
 /// Removes the table.
-pub(crate) fn remove() -> Nftables<'static> {
-    Transaction::removing(TABLE).document()
+pub(crate) fn remove(divert: &Divert) -> Nftables<'static> {
+    Transaction::removing(divert.table).document()
 }
 
-/// Whether the kernel diverts at this moment.
+/// Whether the kernel diverts to a bridge at this moment.
 pub(crate) fn is_alive() -> Result<bool, Error> {
     match super::list_set(TABLE, LEASE) {
         Ok(listing) => parse_alive(&listing),
@@ -122,7 +132,7 @@ pub(crate) fn is_alive() -> Result<bool, Error> {
 fn installing(divert: &Divert) -> Transaction {
     let family = divert.bridge.ip();
     let rule = vec![matches_set(Direction::Destination, family, LEASE), dnat(divert.bridge)];
-    Transaction::replacing(TABLE).set(LEASE, family, LEASE_SECONDS).rule(rule)
+    Transaction::replacing(divert.table).set(LEASE, family, LEASE_SECONDS).rule(rule)
 }
 
 /// Reads nft's listing of the set; the kernel lists only elements whose time has not run out.
@@ -224,7 +234,9 @@ mod tests {
             [json!({"add": element}), json!({"delete": element}), json!({"add": element})]
         );
         assert_eq!(commands(&withdraw(&divert)), [json!({"add": element}), json!({"delete": element})]);
-        assert_eq!(commands(&remove()), [json!({"add": table}), json!({"delete": table})]);
+        assert_eq!(commands(&remove(&divert)), [json!({"add": table}), json!({"delete": table})]);
+        let of_standby = json!({"table": {"family": "inet", "name": "selfhost_standby"}});
+        assert_eq!(commands(&remove(&divert.of_standby()))[1], json!({"delete": of_standby}));
     }
 
     #[test]

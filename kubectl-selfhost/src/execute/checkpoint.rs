@@ -1,0 +1,48 @@
+//! Writing what serves now into a node's standby.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Context, ExecuteError};
+use crate::node_task::{self, Task};
+
+/// The node part's own directory on the host.
+const STATE: &str = "/var/lib/selfhost";
+
+/// How long the task itself may take: it writes two small files and one program.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What the node part reports: the part of it that is used here.
+#[derive(Debug, Deserialize)]
+struct Written {
+    generation: u64,
+    damaged: Vec<String>,
+}
+
+/// Writes the checkpoint, unless the node has it already. What served until now stays as the generation before.
+pub async fn write(context: &Context<'_>, node: &str) -> Result<(), ExecuteError> {
+    let stale =
+        |message: &str| ExecuteError::Stale { subject: format!("node {node}"), message: message.to_owned() };
+    let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
+    let content =
+        context.plan.standby(node).ok_or_else(|| stale("it is no control-plane node of the plan"))?;
+    let task = Task {
+        name: "checkpoint",
+        node,
+        image: &context.plan.around.node_image,
+        args: vec![
+            format!("--manifests={}", facts.manifest_dir),
+            format!("--state={STATE}"),
+            format!("--content={content}"),
+        ],
+        directories: vec![facts.manifest_dir.clone(), STATE.to_owned()],
+        limit: LIMIT,
+    };
+    context.progress.waiting(&format!("the checkpoint of {node}"));
+    let done: Written = node_task::run(&context.client, &task).await?;
+    for damaged in &done.damaged {
+        context.progress.note(&format!("checkpoint {} replaces a damaged one: {damaged}", done.generation));
+    }
+    Ok(())
+}
