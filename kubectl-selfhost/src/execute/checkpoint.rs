@@ -25,8 +25,7 @@ pub async fn write(context: &Context<'_>, node: &str) -> Result<(), ExecuteError
     let stale =
         |message: &str| ExecuteError::Stale { subject: format!("node {node}"), message: message.to_owned() };
     let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
-    let content =
-        context.plan.standby(node).ok_or_else(|| stale("it is no control-plane node of the plan"))?;
+    let pod = context.plan.standby(node).ok_or_else(|| stale("it is no control-plane node of the plan"))?;
     let task = Task {
         name: "checkpoint",
         node,
@@ -34,7 +33,7 @@ pub async fn write(context: &Context<'_>, node: &str) -> Result<(), ExecuteError
         args: vec![
             format!("--manifests={}", facts.manifest_dir),
             format!("--state={STATE}"),
-            format!("--content={content}"),
+            format!("--content={pod}"),
         ],
         directories: vec![facts.manifest_dir.clone(), STATE.to_owned()],
         limit: LIMIT,

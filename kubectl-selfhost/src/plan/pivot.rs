@@ -107,8 +107,8 @@ pub(super) fn current_template(
 
 /// The template in the latest checkpoint of some node: somebody deleted the DaemonSet, and the standby serves.
 fn from_checkpoint(inventory: &Inventory, component: Component) -> Option<PodTemplateSpec> {
-    let latest = inventory.control_plane.keys().filter_map(|node| inventory.checkpoint(node));
-    latest.filter_map(|pod| template::standby::templates(pod).remove(&component)).next()
+    let mut latest = inventory.control_plane.keys().filter_map(|node| inventory.checkpoint(node));
+    latest.find_map(|pod| template::standby::templates(pod).remove(&component))
 }
 
 /// The differences between two Pod specs, each as `path: one value, other value`.

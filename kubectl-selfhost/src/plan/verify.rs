@@ -64,11 +64,11 @@ fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
             None => open.insert(Swap::begin(step, component, node)),
         };
         match step.verb {
-            Verb::Bridge => swap.bridged = true,
+            Verb::Bridge => swap.serves = Meanwhile::Bridge,
             Verb::Announce => swap.announced = true,
             Verb::Apply => applied.push(component),
             Verb::Retire | Verb::Delete => {
-                if !swap.bridged {
+                if swap.serves != Meanwhile::Bridge {
                     return Err(Unsafe::NoBridge(step.clone()));
                 }
                 if component == Component::ApiServer && !swap.announced {
@@ -80,8 +80,9 @@ fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
                 swap.proven = false;
             }
             // Nothing was there, so nothing is taken away.
-            Verb::Start => swap.started = true,
-            Verb::Await if swap.started && !swap.bridged => open = None,
+            Verb::Start if swap.serves == Meanwhile::Nobody => swap.serves = Meanwhile::Standby,
+            Verb::Start => return Err(Unsafe::Overlap(step.clone())),
+            Verb::Await if swap.serves == Meanwhile::Standby => open = None,
             Verb::Await => swap.proven = true,
             Verb::Release if swap.proven => open = None,
             Verb::Release => return Err(Unsafe::NoBridge(step.clone())),
@@ -91,15 +92,24 @@ fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
     open.map_or(Ok(()), |swap| Err(Unsafe::Open(swap.first)))
 }
 
+/// Who serves while a component is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meanwhile {
+    /// Nobody, as far as the plan has come.
+    Nobody,
+    /// The bridge.
+    Bridge,
+    /// The standby: the component was away before the plan began.
+    Standby,
+}
+
 /// A swap between its first step and its release.
 struct Swap {
     component: Component,
     node: String,
     first: Step,
-    bridged: bool,
+    serves: Meanwhile,
     announced: bool,
-    /// Whether the component was away altogether, and was started.
-    started: bool,
     /// Whether the component itself was seen ready since it was last touched.
     proven: bool,
 }
@@ -110,9 +120,8 @@ impl Swap {
             component,
             node: node.to_owned(),
             first: step.clone(),
-            bridged: false,
+            serves: Meanwhile::Nobody,
             announced: false,
-            started: false,
             proven: false,
         }
     }

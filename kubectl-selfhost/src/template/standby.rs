@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use selfhost_core::component::Component;
 use selfhost_core::{labels, version};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{bridge, command_line, image, short_hash};
@@ -38,7 +39,7 @@ pub fn content(
     let mut pod = pod(templates, node, address, peers, around);
     let templates: BTreeMap<&str, _> =
         templates.iter().map(|(component, it)| (component.name(), it)).collect();
-    let templates = serde_json::to_string(&templates).expect("a template is always JSON");
+    let templates = json(&templates).to_string();
     pod.metadata.annotations = Some(BTreeMap::from([(labels::TEMPLATES.to_owned(), templates)]));
     let hash = short_hash(json(&pod).to_string().as_bytes());
     pod.metadata.annotations.get_or_insert_default().insert(labels::TEMPLATE_HASH.to_owned(), hash);
@@ -60,8 +61,8 @@ pub fn hash(content: &str) -> Option<String> {
     Some(pod["metadata"]["annotations"][labels::TEMPLATE_HASH].as_str()?.to_owned())
 }
 
-fn json(pod: &Pod) -> Value {
-    serde_json::to_value(pod).expect("a Pod is always JSON")
+fn json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).expect("Kubernetes' objects are always JSON")
 }
 
 fn pod(
