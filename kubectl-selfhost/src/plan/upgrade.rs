@@ -91,7 +91,7 @@ fn not_self_hosted(inventory: &Inventory, component: Component) -> Option<Findin
     if !inventory.daemonsets.contains_key(&component) {
         return Some(
             Finding::new(Code::NotSelfHosted, component.name(), "has no DaemonSet")
-                .hint("kubectl selfhost status"),
+                .hint("where a standby serves in its place: kubectl selfhost pivot"),
         );
     }
     None
