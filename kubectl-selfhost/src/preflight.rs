@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod path;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kube::Client;
@@ -52,17 +53,19 @@ pub async fn check(client: &Client, inventory: &Inventory, plan: &Plan, waiting:
         return preflight;
     }
     waiting("images, flags and room on each node");
-    let nodes = plan.nodes.keys().map(|node| inspect::inspect(client, plan, node));
-    for (node, result) in plan.nodes.keys().zip(join_all(nodes).await) {
-        match result {
-            Ok((facts, findings)) => {
-                preflight.findings.extend(findings);
-                preflight.findings.extend(node_findings(inventory, plan, node, &facts));
-                preflight.nodes.insert(node.clone(), facts);
-            }
-            Err(finding) => preflight.findings.push(finding),
+    let begin = Instant::now();
+    let nodes = loop {
+        let nodes = look_at_nodes(client, inventory, plan).await;
+        let stands_in = !inventory.standbys.is_empty()
+            && nodes.findings.iter().any(|finding| finding.code == Code::PortTaken);
+        if !stands_in || begin.elapsed() > STANDBY_YIELDS {
+            break nodes;
         }
-    }
+        waiting("the standby to go back to sleep");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    };
+    preflight.nodes = nodes.nodes;
+    preflight.findings.extend(nodes.findings);
     let diverts = |step: &Step| step.verb == Verb::Bridge && step.component == Some(Component::ApiServer);
     if !preflight.refuses() {
         waiting("the path through the divert");
@@ -74,6 +77,27 @@ pub async fn check(client: &Client, inventory: &Inventory, plan: &Plan, waiting:
         preflight.findings.extend(proofs.into_iter().flatten());
     }
     preflight.findings.sort();
+    preflight
+}
+
+/// How long a standby may take to give its ports back once the component itself is ready: it waits until that has
+/// settled, until nothing is diverted any more, and until its copy has drained.
+const STANDBY_YIELDS: Duration = Duration::from_secs(90);
+
+/// Asks every control-plane node, all at the same time.
+async fn look_at_nodes(client: &Client, inventory: &Inventory, plan: &Plan) -> Preflight {
+    let mut preflight = Preflight::default();
+    let nodes = plan.nodes.keys().map(|node| inspect::inspect(client, plan, node));
+    for (node, result) in plan.nodes.keys().zip(join_all(nodes).await) {
+        match result {
+            Ok((facts, findings)) => {
+                preflight.findings.extend(findings);
+                preflight.findings.extend(node_findings(inventory, plan, node, &facts));
+                preflight.nodes.insert(node.clone(), facts);
+            }
+            Err(finding) => preflight.findings.push(finding),
+        }
+    }
     preflight
 }
 

@@ -8,3 +8,4 @@ mod bad_target;
 mod common;
 mod kill;
 mod operations;
+mod standby;

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 
 use crate::cluster::{Cluster, UPGRADE_VERSION};
 use crate::demo::build;
-use crate::drive::{self, Availability, Load};
+use crate::drive::{self, Availability, Load, Series};
 use crate::progress::Progress;
 use crate::{Spec, host, refusal};
 
@@ -96,6 +96,15 @@ impl Row {
         Ok(Self { what: what.to_owned(), took, availability: load.stop()? })
     }
 
+    /// What failed, where, and how.
+    fn failures(&self) -> Vec<String> {
+        let of_series = |one: Series| {
+            let name = one.name;
+            one.failures.into_iter().map(move |failure| format!("{name}: {failure}"))
+        };
+        self.availability.series().into_iter().flat_map(of_series).collect()
+    }
+
     const HEADER: &str =
         "WHAT                       SECONDS  REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP  GAPS>1S";
 
@@ -131,6 +140,9 @@ fn repeat(times: u32, control_planes: u8, progress: &Progress) -> Result<()> {
             let what = format!("{round}: {}", arguments[0]);
             let row = Row::measure(&what, &cluster, || selfhost(&cluster, arguments))?;
             say(&row.line())?;
+            for failure in row.failures() {
+                say(&format!("  {failure}"))?;
+            }
             rows.push(row);
         }
     }

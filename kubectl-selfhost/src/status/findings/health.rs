@@ -30,11 +30,12 @@ pub fn missing(inventory: &Inventory) -> Vec<Finding> {
                 let subject = format!("{component} on {node}");
                 let finding = Finding::new(Code::Missing, subject, "has no Pod there");
                 let finding = bridged(inventory, component, node, finding);
-                findings.push(
-                    finding.hint(format!(
-                        "kubectl -n kube-system get pods --field-selector spec.nodeName={node}"
-                    )),
-                );
+                findings.push(finding.hint(match inventory.checkpoint(node) {
+                    Some(_) => "its standby serves; to bring it back: kubectl selfhost pivot".to_owned(),
+                    None => {
+                        format!("kubectl -n kube-system get pods --field-selector spec.nodeName={node}")
+                    }
+                }));
             }
         }
     }
