@@ -50,6 +50,7 @@ fn planned(cluster: &Cluster, arguments: &[&str]) -> Result<BTreeSet<String>> {
 fn step_name(node: &str, component: &str, action: &str) -> String {
     match (node, component) {
         ("-", "-") => action.to_owned(),
+        (node, "-") => format!("{node} {action}"),
         ("-", component) => format!("{component}: {action}"),
         (node, component) => format!("{node} {component}: {action}"),
     }
