@@ -162,9 +162,10 @@ pub fn no_standby(inventory: &Inventory) -> Vec<Finding> {
         "nothing on {} starts it again after a power cut: the kubelet learns of it from the API alone",
         some_of(&bare)
     );
-    vec![Finding::new(Code::NoStandby, "control plane", message).hint(
-        "be ready to put the API server's static manifest back by hand: docs/reference/findings.md#sh0111",
-    )]
+    vec![
+        Finding::new(Code::NoStandby, "control plane", message)
+            .hint("kubectl selfhost pivot writes a standby"),
+    ]
 }
 
 fn subject(component: Component) -> String {
