@@ -25,6 +25,9 @@ pub const KEPT: &str = "/var/lib/selfhost/manifests";
 /// How long a task's Pod may take beyond what the task itself was given: pulling the node image included.
 const OVERHEAD: Duration = Duration::from_secs(120);
 
+/// What a kubelet says of a Pod that it cannot start yet (`getServiceEnvVarMap` of its `kubelet_pods.go`).
+const SERVICES_UNREAD: &str = "services have not yet been read";
+
 /// A node task.
 #[derive(Debug, Clone)]
 pub struct Task<'a> {
@@ -147,6 +150,11 @@ pub fn why_not_started(pod: &Pod) -> Option<String> {
     status.container_statuses.iter().flatten().find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref()?;
+        let message = waiting.message.clone().unwrap_or_default();
+        // A kubelet that has just started does not know the cluster's Services yet, and soon will.
+        if message.contains(SERVICES_UNREAD) {
+            return None;
+        }
         let hopeless = matches!(
             reason,
             "ImagePullBackOff"
@@ -155,10 +163,7 @@ pub fn why_not_started(pod: &Pod) -> Option<String> {
                 | "ImageInspectError"
                 | "CreateContainerConfigError"
         );
-        hopeless.then(|| {
-            let message = waiting.message.clone().unwrap_or_default();
-            format!("{}: {reason}: {message}", container.image)
-        })
+        hopeless.then(|| format!("{}: {reason}: {message}", container.image))
     })
 }
 

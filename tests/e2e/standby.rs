@@ -5,21 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use selfhost_tests::Cluster;
-use selfhost_tests::drive::{run, run_and_kill, settled};
+use selfhost_tests::drive::{run, settled};
 
 use crate::common;
 
 /// From the kubelet's start to an API server that is ready.
 const BACK: Duration = Duration::from_secs(60);
 
-/// From the deletion of every DaemonSet to an API server that answers.
-const STAND_IN: Duration = Duration::from_secs(20);
-
 /// From an API server that is ready to a control plane of DaemonSet Pods with a dormant standby.
 const WHOLE: Duration = Duration::from_secs(180);
 
-/// One cluster that is switched off at rest, while its standby serves, and in the middle of an upgrade; then loses its
-/// DaemonSets.
+/// One cluster that is switched off at rest, and again while its standby serves.
 #[test]
 fn what_nobody_is_left_to_start_comes_back() -> Result<()> {
     let cluster = common::self_hosted("standby")?;
@@ -30,29 +26,6 @@ fn what_nobody_is_left_to_start_comes_back() -> Result<()> {
     power_cut(&cluster)?;
     whole(&cluster)?;
 
-    let upgrade = ["upgrade", "v1.37.2", "--yes"];
-    for step in ["kube-apiserver: replace Pod", "kube-controller-manager: wait until ready"] {
-        let met = run_and_kill(&cluster, &upgrade, Duration::ZERO, |line| line.contains(step))?;
-        ensure!(!met.is_empty(), "no step {step}");
-        power_cut(&cluster)?;
-    }
-    run(&cluster, &upgrade)?.success()?;
-    whole(&cluster)?;
-    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
-    ensure!(common::versions(&status) == ["v1.37.2"; 3], "{status:#}");
-    common::nothing_left(&cluster)?;
-    // Both generations are there by now, and the later one is what serves.
-    ensure!(images(&cluster, "a")? != images(&cluster, "b")?, "two generations of one version");
-    power_cut(&cluster)?;
-    whole(&cluster)?;
-
-    cluster.kubectl(&["-n", "kube-system", "delete", "ds", "--all", "--wait=false"])?;
-    // The old server still drains: whoever answers after that is the standby.
-    thread::sleep(Duration::from_secs(5));
-    let answers = answers_within(&cluster, STAND_IN)?;
-    println!("without DaemonSets: an API server answers after {:.1} s", 5.0 + answers.as_secs_f64());
-    run(&cluster, &["pivot", "--yes"])?.success()?;
-    whole(&cluster)?;
     cluster.kubectl(&["get", "namespace", "before-the-cut"])?;
     common::nothing_left(&cluster)
 }
@@ -91,10 +64,4 @@ fn whole(cluster: &Cluster) -> Result<()> {
         ensure!(begin.elapsed() < WHOLE, "the standby does not go back to sleep: {copies}");
         thread::sleep(Duration::from_secs(1));
     }
-}
-
-/// The images of a generation.
-fn images(cluster: &Cluster, generation: &str) -> Result<String> {
-    let pod = format!("control-plane-standby-{generation}-cp1");
-    cluster.kubectl(&["-n", "kube-system", "get", "pod", &pod, "-o", "jsonpath={.spec.containers[*].image}"])
 }

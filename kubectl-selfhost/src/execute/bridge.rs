@@ -124,6 +124,12 @@ mod tests {
             ),
             (
                 serde_json::json!({"containerStatuses": [{"name": "kube-apiserver", "image": "i", "imageID": "",
+                    "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "CreateContainerConfigError",
+                    "message": "services have not yet been read at least once, cannot construct envvars"}}}]}),
+                None,
+            ),
+            (
+                serde_json::json!({"containerStatuses": [{"name": "kube-apiserver", "image": "i", "imageID": "",
                     "ready": false, "restartCount": 1,
                     "state": {"waiting": {"reason": "CrashLoopBackOff"}},
                     "lastState": {"terminated": {"exitCode": 1, "message":

@@ -141,8 +141,7 @@ fn trouble() {
               hint: kubectl selfhost upgrade brings all to one version
       SH0111  control plane: nothing on cp-1, cp-2 and cp-3 starts it again after a
               power cut: the kubelet learns of it from the API alone
-              hint: be ready to put the API server's static manifest back by hand:
-              docs/reference/findings.md#sh0111
+              hint: kubectl selfhost pivot writes a standby
       SH0112  kube-apiserver on cp-1: the certificate served at 10.0.0.1:6443
               expires in 10d
               hint: kubeadm certs renew all, on the node; then restart what uses
@@ -192,8 +191,7 @@ fn wide() {
               hint: kubectl selfhost upgrade brings all to one version
       SH0111  control plane: nothing on cp-1, cp-2 and cp-3 starts it again after a
               power cut: the kubelet learns of it from the API alone
-              hint: be ready to put the API server's static manifest back by hand:
-              docs/reference/findings.md#sh0111
+              hint: kubectl selfhost pivot writes a standby
       SH0112  kube-apiserver on cp-1: the certificate served at 10.0.0.1:6443
               expires in 10d
               hint: kubeadm certs renew all, on the node; then restart what uses
@@ -376,7 +374,7 @@ fn json() {
           "severity": "warning",
           "subject": "control plane",
           "message": "nothing on cp-1 starts it again after a power cut: the kubelet learns of it from the API alone",
-          "hint": "be ready to put the API server's static manifest back by hand: docs/reference/findings.md#sh0111",
+          "hint": "kubectl selfhost pivot writes a standby",
           "docs": "https://github.com/kubectl-selfhost/kubectl-selfhost/blob/main/docs/reference/findings.md#sh0111"
         }
       ],
