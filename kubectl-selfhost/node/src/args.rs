@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use crate::gate::{Config, Credentials};
 use crate::nft::divert::Divert;
 use crate::standby;
-use crate::task::{Checkpoint, Inspect, ProvePath, RemoveStandby, Restore, Retire, Task};
+use crate::task::{Checkpoint, Clean, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, Retire, Task};
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -31,12 +31,13 @@ Usage:
                 [--ca FILE [--server-name kubernetes]] [--peers IP:PORT,IP:PORT,...] -- COMMAND [ARGUMENT...]
   selfhost-node task inspect --manifests DIR --kept DIR [--ports N,N,...]
   selfhost-node task retire-manifest --file FILE --kept DIR --sha256 HEX --port N [--timeout SECONDS]
-  selfhost-node task restore-manifest --file FILE --kept DIR
+  selfhost-node task restore-manifest --file FILE --kept DIR [--kept-image IMAGE --image IMAGE]
   selfhost-node task prove-path --from IP:PORT --node-ip IP --token HEX [--port 6443] [--bridge-port 6444]
                 [--timeout SECONDS]
   selfhost-node task wait-port-free --port N [--timeout SECONDS]
   selfhost-node task checkpoint --manifests DIR --state DIR --content JSON
   selfhost-node task remove-standby --manifests DIR --state DIR
+  selfhost-node task clean --manifests DIR --state DIR --run DIR
   selfhost-node --help | --version
 
 gate diverts new connections to NODE-IP:PORT and SERVICE-IP:SERVICE-PORT to the bridge port while the API server there
@@ -213,6 +214,7 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
         "restore-manifest" => Task::Restore(Restore {
             file: options.required_path("file")?,
             kept: options.required_path("kept")?,
+            image: other_image(options)?,
         }),
         "prove-path" => Task::ProvePath(ProvePath {
             from: options.required("from")?,
@@ -230,11 +232,24 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
             manifests: options.required_path("manifests")?,
             state: options.required_path("state")?,
         }),
+        "clean" => Task::Clean(Clean {
+            manifests: options.required_path("manifests")?,
+            state: options.required_path("state")?,
+            run: options.required_path("run")?,
+        }),
         "wait-port-free" => {
             Task::WaitPortFree { port: options.required("port")?, timeout: options.seconds(WAIT_SECONDS)? }
         }
         other => return Err(format!("unknown task {other:?}").into()),
     })
+}
+
+fn other_image(options: &mut Options) -> Result<Option<OtherImage>, lexopt::Error> {
+    match (options.optional("kept-image")?, options.optional("image")?) {
+        (Some(kept), Some(runs)) => Ok(Some(OtherImage { kept, runs })),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => Err("--kept-image and --image belong together".into()),
+    }
 }
 
 /// Values that are separated by commas.
@@ -336,11 +351,13 @@ mod tests {
             "inspect --manifests /m --kept /k --ports 6444,10267,10269",
             &format!("retire-manifest --file /m/a.yaml --kept /k --sha256 {hash} --port 6443 --timeout=60"),
             "restore-manifest --file /m/a.yaml --kept /k",
+            "restore-manifest --file /m/a.yaml --kept /k --kept-image a:v1 --image a:v2",
             "prove-path --from 10.9.8.7:5 --node-ip 10.0.0.1 --port 6443 --bridge-port 6444 --token ab --timeout 15",
             "prove-path --from [fd00::7]:5 --node-ip fd00::1 --token ab",
             "wait-port-free --port 6443 --timeout 3",
             "checkpoint --manifests /m --state /s --content {}",
             "remove-standby --manifests /m --state /s",
+            "clean --manifests /m --state /s --run /r",
         ] {
             assert!(matches!(parse_line(&format!("task {line}")), Ok(Command::Task(_))), "{line}");
         }

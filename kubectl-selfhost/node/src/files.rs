@@ -38,6 +38,11 @@ impl Content {
     pub(crate) fn new(bytes: Vec<u8>, mode: u32) -> Self {
         Self { digest: Digest::of(&bytes), bytes, mode }
     }
+
+    /// Other bytes with the same permission bits.
+    pub(crate) fn with(&self, bytes: Vec<u8>) -> Self {
+        Self::new(bytes, self.mode)
+    }
 }
 
 /// Reads the regular file `path`, if there is one.
@@ -103,6 +108,15 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<bool, Error> {
 pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     fs::remove_file(path).map_err(|source| error("remove", path, source))?;
     sync_parent(path)
+}
+
+/// Removes the directory `path` with everything in it, for good, if it is there.
+pub(crate) fn remove_dir_if_there(path: &Path) -> Result<bool, Error> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => sync_parent(path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(error("remove", path, source)),
+    }
 }
 
 /// Writes next to `path` under a name with a leading dot, which the kubelet ignores among static manifests.

@@ -24,6 +24,8 @@ pub enum Report {
     Checkpoint(Checkpoint),
     /// Of `task remove-standby`.
     RemoveStandby(RemoveStandby),
+    /// Of `task clean`.
+    Clean(Clean),
     /// Of `task wait-port-free`.
     PortFree(PortFree),
 }
@@ -147,6 +149,14 @@ pub struct Checkpoint {
     pub changed: bool,
     /// Manifests that were damaged, each with what is wrong.
     pub damaged: Vec<String>,
+}
+
+/// A node on which nothing is left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Clean {
+    /// The directories that were removed.
+    pub removed: Vec<PathBuf>,
 }
 
 /// A node without a standby.

@@ -4,6 +4,7 @@
 //! object, on standard output and as the container's termination message.
 
 mod checkpoint;
+mod clean;
 mod inspect;
 mod manifest;
 mod prove_path;
@@ -16,8 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use self::checkpoint::{Checkpoint, RemoveStandby};
+pub(crate) use self::clean::Clean;
 pub(crate) use self::inspect::Inspect;
-pub(crate) use self::manifest::{Restore, Retire};
+pub(crate) use self::manifest::{OtherImage, Restore, Retire};
 pub(crate) use self::prove_path::ProvePath;
 use crate::port;
 use crate::report::{Failure, PortFree, Report};
@@ -42,6 +44,7 @@ pub(crate) enum Task {
     ProvePath(ProvePath),
     Checkpoint(Checkpoint),
     RemoveStandby(RemoveStandby),
+    Clean(Clean),
     WaitPortFree { port: u16, timeout: Duration },
 }
 
@@ -63,6 +66,7 @@ pub(crate) fn run(task: Task) -> Result<Report, Failure> {
         Task::RemoveStandby(task) => {
             task.run().map(Report::RemoveStandby).map_err(|error| failure(&error, error.hint()))
         }
+        Task::Clean(task) => task.run().map(Report::Clean).map_err(|error| failure(&error, error.hint())),
         Task::WaitPortFree { port, timeout } => match port::wait_free(port, timeout, &stop()?) {
             Ok(waited) => Ok(Report::PortFree(PortFree { port, waited_ms: millis(waited) })),
             Err(error) => Err(failure(&error, error.hint())),

@@ -35,6 +35,15 @@ pub(crate) struct Restore {
     pub(crate) file: PathBuf,
     /// The directory of kept manifests.
     pub(crate) kept: PathBuf,
+    /// The image that it is put back with, where it is not the one that it was kept with.
+    pub(crate) image: Option<OtherImage>,
+}
+
+/// The image that a kept manifest names, and the one that is to be in its place.
+#[derive(Debug)]
+pub(crate) struct OtherImage {
+    pub(crate) kept: String,
+    pub(crate) runs: String,
 }
 
 /// The manifest stays as it is.
@@ -54,6 +63,8 @@ pub(crate) enum Error {
     NotKept(PathBuf),
     #[error("a different manifest {} is in place: sha-256 is {found}, the kept copy's {kept}", path.display())]
     Different { path: PathBuf, found: Digest, kept: Digest },
+    #[error("kept copy {} has {found} lines `image: {image}` instead of one", path.display())]
+    Image { path: PathBuf, image: String, found: usize },
     #[error(transparent)]
     File(#[from] files::Error),
     #[error(transparent)]
@@ -70,6 +81,7 @@ impl Error {
             Self::Occupied(_) => "look at that file on the node; nothing was overwritten",
             Self::NotKept(_) => "is this the directory that pivot used?",
             Self::Different { .. } => "move one of the two away on the node; nothing was overwritten",
+            Self::Image { .. } => "put the manifest back by hand, with the image that runs",
             Self::File(_) => "check that the Pod mounts the directory writable and that the disk has room",
             Self::Port(error) => error.hint(),
         }
@@ -143,6 +155,10 @@ impl Restore {
         let Some(kept) = files::read(&path)? else {
             return Err(Error::NotKept(path));
         };
+        let kept = match &self.image {
+            Some(image) => image.put_into(&kept, &path)?,
+            None => kept,
+        };
         let restored = match files::read(&self.file)? {
             Some(present) if present.digest == kept.digest => false,
             Some(present) => {
@@ -155,6 +171,28 @@ impl Restore {
             }
         };
         Ok(report::Restore { file: self.file.clone(), sha256: kept.digest.to_string(), restored })
+    }
+}
+
+impl OtherImage {
+    /// The manifest with the other image. Every other byte stays: comments, order and all.
+    fn put_into(&self, manifest: &files::Content, path: &Path) -> Result<files::Content, Error> {
+        // What is no text has no such line.
+        let text = std::str::from_utf8(&manifest.bytes).unwrap_or_default();
+        let names_it = |line: &str| {
+            let entry = line.trim().trim_start_matches("- ").trim_start();
+            let value = entry.strip_prefix("image:").map(str::trim);
+            value.is_some_and(|value| value.trim_matches(['"', '\'']) == self.kept)
+        };
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let found = lines.iter().filter(|line| names_it(line)).count();
+        if found != 1 {
+            return Err(Error::Image { path: path.to_owned(), image: self.kept.clone(), found });
+        }
+        let with = |line: &&str| {
+            if names_it(line) { line.replacen(&self.kept, &self.runs, 1) } else { (*line).to_owned() }
+        };
+        Ok(manifest.with(lines.iter().map(with).collect::<String>().into_bytes()))
     }
 }
 

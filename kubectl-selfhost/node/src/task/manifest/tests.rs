@@ -43,7 +43,7 @@ impl Node {
     }
 
     fn restore(&self) -> Restore {
-        Restore { file: self.file(), kept: self.kept("") }
+        Restore { file: self.file(), kept: self.kept(""), image: None }
     }
 
     /// All files, with their content, by path below the node's root.
@@ -212,6 +212,27 @@ fn a_kept_manifest_comes_back_as_it_was() {
     assert_eq!(node.tree(), tree(&[(IN_PLACE, OLD), (KEPT, OLD)]));
     assert_eq!(fs::metadata(node.file()).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!node.restore().run().unwrap().restored, "again");
+}
+
+#[test]
+fn a_kept_manifest_comes_back_with_another_image_and_every_other_byte() {
+    for (line, expected) in [
+        ("    image: r.io/kube-apiserver:v1.36.3\n", "    image: r.io/kube-apiserver:v1.37.2\n"),
+        ("  - image: \"r.io/kube-apiserver:v1.36.3\" \n", "  - image: \"r.io/kube-apiserver:v1.37.2\" \n"),
+    ] {
+        let around = |line: &str| format!("# image: r.io/kube-apiserver:v1.36.3\r\nspec:\n{line}    name: x");
+        let node = Node::with(&around(line));
+        node.retire(&around(line)).run(&Stop::never()).unwrap();
+        let image = |kept: &str| Restore {
+            image: Some(OtherImage { kept: kept.to_owned(), runs: "r.io/kube-apiserver:v1.37.2".to_owned() }),
+            ..node.restore()
+        };
+        let error = image("r.io/kube-apiserver:v1.35.0").run().unwrap_err();
+        assert!(matches!(error, Error::Image { found: 0, .. }), "{error}");
+        assert!(image("r.io/kube-apiserver:v1.36.3").run().unwrap().restored);
+        assert_eq!(node.tree(), tree(&[(IN_PLACE, &around(expected)), (KEPT, &around(line))]));
+        assert!(!image("r.io/kube-apiserver:v1.36.3").run().unwrap().restored, "again");
+    }
 }
 
 #[test]
