@@ -5,6 +5,7 @@
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
+pub mod abort;
 pub mod completion;
 pub mod duration;
 pub mod global;
@@ -12,7 +13,9 @@ pub mod operation;
 pub mod output;
 pub mod pivot;
 pub mod probe;
+pub mod resume;
 pub mod status;
+pub mod unpivot;
 pub mod upgrade;
 pub mod version;
 
@@ -65,7 +68,10 @@ pub struct Cli {
 pub enum Command {
     Status(status::Args),
     Pivot(pivot::Args),
+    Unpivot(unpivot::Args),
     Upgrade(upgrade::Args),
+    Resume(resume::Args),
+    Abort(abort::Args),
     Probe(probe::Args),
     Completion(completion::Args),
     Version(version::Args),

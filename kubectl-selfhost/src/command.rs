@@ -14,13 +14,17 @@ use crate::error::Failure;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 
+use journal::Way;
+
 mod completion;
 mod dry_run;
+mod journal;
 mod log;
 mod operate;
 mod pivot;
 mod probe;
 mod status;
+mod unpivot;
 mod upgrade;
 mod version;
 
@@ -54,6 +58,14 @@ fn run(cli: &Cli, terminal: &mut Terminal) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Status(args) => block_on(interruptible(status::run(&cli.global, args, terminal)))?,
         Command::Pivot(args) => block_on(pivot::run(&cli.global, args, terminal))?,
+        Command::Unpivot(args) => block_on(unpivot::run(&cli.global, args, terminal))?,
+        Command::Resume(args) => {
+            let (operation, rolls_back) = (&args.operation, !args.no_rollback);
+            block_on(journal::run(&cli.global, operation, Way::On, rolls_back, terminal))?
+        }
+        Command::Abort(args) => {
+            block_on(journal::run(&cli.global, &args.operation, Way::Back, false, terminal))?
+        }
         Command::Upgrade(args) => block_on(upgrade::run(&cli.global, args, terminal))?,
         Command::Probe(args) => block_on(probe::run(&cli.global, args, terminal))?,
         Command::Completion(args) => completion::script(args, terminal),

@@ -59,6 +59,13 @@ impl Failure {
         self
     }
 
+    /// The same failure, with another exit code.
+    #[must_use]
+    pub const fn with_exit(mut self, exit: Exit) -> Self {
+        self.exit = exit;
+        self
+    }
+
     /// The exit code.
     pub const fn exit(&self) -> Exit {
         self.exit

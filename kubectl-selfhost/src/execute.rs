@@ -9,6 +9,7 @@ pub mod bridge;
 pub mod checkpoint;
 pub mod leader;
 pub mod replace;
+pub mod unpivot;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -93,6 +94,8 @@ fn last_words(words: Option<&String>) -> String {
 pub struct Outcome {
     /// Why it stopped; none where the plan is done.
     pub error: Option<ExecuteError>,
+    /// At which act it stopped.
+    pub at: Option<Verb>,
     /// Whether anything that serves was replaced or is about to be: then the operation must be repeated.
     pub changed: bool,
 }
@@ -105,11 +108,11 @@ pub async fn run(context: &Context<'_>) -> Outcome {
         context.progress.step(index + 1, total, step);
         if let Err(error) = run_step(context, &mut state, step).await {
             let error = if state.changed { error } else { undo_bridge(context, step, error).await };
-            return Outcome { error: Some(error), changed: state.changed };
+            return Outcome { error: Some(error), at: Some(step.verb), changed: state.changed };
         }
     }
     let error = clean_up(context).await.err().map(ExecuteError::from);
-    Outcome { error, changed: state.changed }
+    Outcome { error, at: None, changed: state.changed }
 }
 
 /// What one step leaves for a later one. Only a shortcut: a later step does without it, more slowly.
@@ -139,10 +142,23 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             replace::apply(context, component).await
         }
         (Verb::Start, Some(component), Some(node)) => {
-            replace::hand_to_daemonset(context, component, node).await
+            replace::hand_to_daemonset(context, component, node, None).await
         }
         (Verb::Retire, Some(component), Some(node)) => replace::retire(context, component, node).await,
         (Verb::Delete, Some(component), Some(node)) => replace::delete(context, component, node).await,
+        (Verb::Withdraw, Some(component), Some(node)) => {
+            state.changed = true;
+            unpivot::withdraw(context, component, node).await
+        }
+        (Verb::Restore, Some(component), Some(node)) => unpivot::restore(context, component, node).await,
+        (Verb::Remove, Some(component), _) => {
+            state.changed = true;
+            unpivot::remove(context, component).await
+        }
+        (Verb::Clean, _, Some(node)) => {
+            state.changed = true;
+            unpivot::clean(context, node).await
+        }
         (Verb::HandOver, Some(component), Some(node)) => {
             leader::hand_over(context, state, component, node).await
         }
@@ -229,7 +245,7 @@ async fn remove_slice(client: &Client) -> Result<(), ApiError> {
 
 /// Writes the new version into kubeadm's ConfigMap, so that kubeadm and its users are told the truth.
 async fn record(context: &Context<'_>) -> Result<(), ExecuteError> {
-    let Goal::Upgrade(target) = &context.plan.goal else { return Ok(()) };
+    let Some(target) = &context.plan.record else { return Ok(()) };
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let Some(map) = api::get(&maps, "kubeadm-config").await? else { return Ok(()) };
     let Some(configuration) = map.data.as_ref().and_then(|data| data.get("ClusterConfiguration")) else {
@@ -263,15 +279,9 @@ async fn clean_up(context: &Context<'_>) -> Result<(), ApiError> {
     for (component, node) in retired.filter_map(|step| Some((step.component?, step.node.as_deref()?))) {
         let what = format!("the end of the static Pod of {component} on {node}");
         until::<_, ApiError, _, _>(what, Duration::from_secs(90), || async {
-            Ok((!has_mirror(&pods, component, node).await?).then_some(()))
+            Ok(unpivot::mirror(&pods, component, node).await?.is_none().then_some(()))
         })
         .await?;
     }
     Ok(())
-}
-
-/// Whether the kubelet still shows a static Pod of the component on the node.
-async fn has_mirror(pods: &Api<Pod>, component: Component, node: &str) -> Result<bool, ApiError> {
-    let mirror = api::get(pods, &format!("{component}-{node}")).await?;
-    Ok(mirror.is_some_and(|pod| pod.annotations().contains_key(labels::MIRROR)))
 }

@@ -23,6 +23,8 @@ use selfhost_core::finding::Finding;
 use selfhost_core::labels;
 use selfhost_core::version::KubeVersion;
 
+use crate::operation::record::Record;
+
 /// What was observed of a control plane.
 #[derive(Debug, Clone)]
 pub struct Inventory {
@@ -169,7 +171,7 @@ pub struct Instance {
 }
 
 /// The operation that the Lease and the ConfigMap `selfhost-operation` tell of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OpenOperation {
     /// Who runs, or ran, it: `user@host`.
     pub holder: String,
@@ -185,4 +187,6 @@ pub struct OpenOperation {
     pub renewed: Option<Timestamp>,
     /// Whether the holder still renews the Lease.
     pub running: bool,
+    /// What the operation wrote down when it began: what `resume` and `abort` need.
+    pub record: Option<Record>,
 }

@@ -22,6 +22,9 @@ use crate::template::short_hash;
 /// Where manifests that a pivot takes away are kept on the node.
 pub const KEPT: &str = "/var/lib/selfhost/manifests";
 
+/// Where everything is that this tool keeps on a node.
+pub const STATE: &str = "/var/lib/selfhost";
+
 /// How long a task's Pod may take beyond what the task itself was given: pulling the node image included.
 const OVERHEAD: Duration = Duration::from_secs(120);
 

@@ -4,12 +4,15 @@
 //! write; whoever executes it chooses nothing. Planning again from what an interrupted execution left gives the rest
 //! of the same plan.
 
+pub mod back;
+pub mod goal;
 pub mod pivot;
 pub mod preconditions;
+pub mod unpivot;
 pub mod upgrade;
 pub mod verify;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -21,26 +24,13 @@ use selfhost_core::version::KubeVersion;
 use serde::Serialize;
 
 pub use crate::inventory::recognize::is_ready;
+pub use goal::{Goal, UnknownGoal};
+
 use crate::inventory::{Instance, Inventory};
 use crate::template::{self, bridge, standby};
 
-/// What an operation is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Goal {
-    /// From static Pods to DaemonSets.
-    Pivot,
-    /// To another version.
-    Upgrade(KubeVersion),
-}
-
-impl fmt::Display for Goal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pivot => f.write_str("pivot"),
-            Self::Upgrade(target) => write!(f, "upgrade {target}"),
-        }
-    }
-}
+/// Components on nodes: what an operation is about, where that is not all of them.
+pub type Scope = BTreeSet<(Component, String)>;
 
 /// What an operation will do.
 #[derive(Debug, Clone)]
@@ -55,6 +45,8 @@ pub struct Plan {
     pub nodes: BTreeMap<String, PlannedNode>,
     /// What the bridges need to know.
     pub around: bridge::Surroundings,
+    /// The version that kubeadm's ConfigMap is to name at the end.
+    pub record: Option<KubeVersion>,
 }
 
 /// A control-plane node, as far as a plan depends on it.
@@ -66,6 +58,19 @@ pub struct PlannedNode {
     pub advertised: Option<String>,
     /// What the component's Pod on this node is made from now.
     pub hosting: BTreeMap<Component, Hosting>,
+    /// Whether its standby is in place.
+    pub standby: bool,
+    /// The images with which kept manifests are put back, where they are not those that the manifests name.
+    pub images: BTreeMap<Component, OtherImage>,
+}
+
+/// The image that a kept manifest names, and the one that is to be in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherImage {
+    /// What the kept manifest names.
+    pub kept: String,
+    /// What runs.
+    pub runs: String,
 }
 
 /// One act of a plan.
@@ -100,6 +105,10 @@ pub enum Verb {
     Retire,
     /// Deletes the Pod, so that the DaemonSet makes the next one.
     Delete,
+    /// Takes the node away from the DaemonSet, and waits until its Pod there has drained and is gone.
+    Withdraw,
+    /// Puts the kept static manifest back.
+    Restore,
     /// Clears the leader lease of a holder that is provably gone.
     HandOver,
     /// Waits until the new Pod is ready and has stayed so.
@@ -108,6 +117,10 @@ pub enum Verb {
     Release,
     /// Writes what serves now into the node's standby.
     Checkpoint,
+    /// Deletes the DaemonSet, which has no Pod any more.
+    Remove,
+    /// Removes what is kept on the node, and our marks on it.
+    Clean,
     /// Writes the new version into kubeadm's ConfigMap.
     Record,
 }
@@ -123,10 +136,14 @@ impl Verb {
             Self::Start => "start Pod",
             Self::Retire => "move static manifest away",
             Self::Delete => "replace Pod",
+            Self::Withdraw => "withdraw from DaemonSet",
+            Self::Restore => "put static manifest back",
             Self::HandOver => "hand over leadership",
             Self::Await => "wait until ready",
             Self::Release => "release bridge",
             Self::Checkpoint => "write checkpoint",
+            Self::Remove => "delete DaemonSet",
+            Self::Clean => "remove what was kept",
             Self::Record => "record version",
         }
     }
@@ -183,9 +200,12 @@ impl Plan {
         Some(standby::content(&self.templates, node, address, &peers, &self.around))
     }
 
-    /// Adds a checkpoint for each node whose standby is not what the plan ends with.
-    fn with_checkpoints(mut self, inventory: &Inventory) -> Self {
-        let stale = self.nodes.keys().filter(|node| {
+    /// Adds a checkpoint for each of `nodes` whose standby is not what the plan ends with.
+    fn with_checkpoints(mut self, inventory: &Inventory, nodes: impl Fn(&str) -> bool) -> Self {
+        let written = |node: &str| {
+            self.steps.iter().any(|it| it.verb == Verb::Checkpoint && it.node.as_deref() == Some(node))
+        };
+        let stale = self.nodes.keys().filter(|node| nodes(node) && !written(node)).filter(|node| {
             let wanted = self.standby(node).and_then(|content| standby::hash(&content));
             inventory.checkpoint(node).and_then(|pod| template::sealed_hash(&pod.metadata))
                 != wanted.as_deref()
@@ -231,13 +251,24 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
     let replaced = !is_static && instances.iter().any(|i| is_new(&i) && is_ready(&i.pod));
     let bridged = inventory.bridges.iter().any(|pod| bridge_of(pod) == Some((component, node.to_owned())));
 
-    let is_lost = instances.is_empty() && !bridged && inventory.checkpoint(node).is_some();
+    let has_standby = inventory.checkpoint(node).is_some();
+    let is_lost = instances.is_empty() && !bridged && has_standby;
 
     let verbs: &[Verb] = match (component, replaced, bridged) {
         _ if is_lost => &[Verb::Apply, Verb::Start, Verb::Await],
         (_, true, false) => &[],
         (Component::ApiServer, true, true) => &[Verb::Await, Verb::Release],
         (_, true, true) => &[Verb::Await, Verb::Release, Verb::HandOver],
+        (Component::ApiServer, false, _) if is_static && !has_standby => &[
+            Verb::Bridge,
+            Verb::Announce,
+            // From the next step on, nothing else would start an API server after a power cut.
+            Verb::Checkpoint,
+            Verb::Apply,
+            Verb::Retire,
+            Verb::Await,
+            Verb::Release,
+        ],
         (Component::ApiServer, false, _) if is_static => {
             &[Verb::Bridge, Verb::Announce, Verb::Apply, Verb::Retire, Verb::Await, Verb::Release]
         }
@@ -296,6 +327,7 @@ fn planned_nodes(inventory: &Inventory) -> Result<BTreeMap<String, PlannedNode>,
         let advertised = here()
             .filter(|instance| instance.component == Component::ApiServer)
             .find_map(|i| i.pod.metadata.annotations.as_ref()?.get(labels::ADVERTISE_ADDRESS).cloned());
+        let standby = inventory.checkpoint(name).is_some();
         let mut hosting = BTreeMap::new();
         for instance in here() {
             let seen = hosting.entry(instance.component).or_insert(instance.hosting);
@@ -303,7 +335,10 @@ fn planned_nodes(inventory: &Inventory) -> Result<BTreeMap<String, PlannedNode>,
                 *seen = Hosting::Mixed;
             }
         }
-        nodes.insert(name.clone(), PlannedNode { address, advertised, hosting });
+        nodes.insert(
+            name.clone(),
+            PlannedNode { address, advertised, hosting, standby, images: BTreeMap::new() },
+        );
     }
     if findings.is_empty() { Ok(nodes) } else { Err(findings) }
 }

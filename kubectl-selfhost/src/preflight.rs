@@ -16,6 +16,7 @@ use selfhost_core::component::Component;
 use selfhost_core::finding::{Code, Finding, Severity};
 
 use crate::inventory::Inventory;
+use crate::node_task::KEPT;
 use crate::plan::{Plan, Step, Verb, bridge_of};
 use inspect::NodeFacts;
 
@@ -192,7 +193,21 @@ fn node_findings(inventory: &Inventory, plan: &Plan, node: &str, facts: &NodeFac
             );
         }
     }
+    findings.extend(nothing_to_restore(plan, node, facts));
     findings
+}
+
+/// What speaks against putting manifests back on one node. Pure.
+fn nothing_to_restore(plan: &Plan, node: &str, facts: &NodeFacts) -> Vec<Finding> {
+    let here = plan.steps.iter().filter(|s| s.verb == Verb::Restore && s.node.as_deref() == Some(node));
+    here.filter_map(|step| step.component)
+        .filter(|component| !facts.can_restore(*component))
+        .map(|component| {
+            let message = format!("there is no {KEPT}/{component}.yaml to put back");
+            Finding::new(Code::NotKept, format!("{component} on {node}"), message)
+                .hint("put a copy of the static manifest there, on the node")
+        })
+        .collect()
 }
 
 #[cfg(test)]

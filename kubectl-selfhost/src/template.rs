@@ -4,6 +4,7 @@
 //! differs is refused, with the difference, before anything is changed.
 
 pub mod bridge;
+pub mod kept;
 pub mod normalize;
 pub mod standby;
 

@@ -364,3 +364,18 @@ fn kubectl_gets_candidates_under_its_own_name() {
     let told = text(&output.stdout);
     assert!(told.contains("warning\t") && told.ends_with(":4\n"), "{told}");
 }
+
+#[test]
+fn without_an_open_operation_there_is_nothing_to_resume_or_to_abort() {
+    let server = ApiServer::start("v1.11/hostpath");
+    let flag = server_flag(&server);
+    for command in ["resume", "abort"] {
+        let output = run(&[command, &flag, "--yes"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "No operation is open: there is nothing to do.\n");
+        let output = run(&[command, &flag, "--yes", "-o", "json"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("\"changed\": false"), "{}", text(&output.stdout));
+    }
+    assert_eq!(*server.methods.lock().unwrap(), BTreeSet::from(["GET".to_owned()]));
+}

@@ -17,7 +17,10 @@ Examples:
   kubectl selfhost upgrade v1.37 --dry-run=server
 
   # Do it
-  kubectl selfhost upgrade v1.37.2")]
+  kubectl selfhost upgrade v1.37.2
+
+  # Back to the version before
+  kubectl selfhost upgrade --rollback")]
 pub struct Args {
     /// The version to upgrade to: v1.37.2, or v1.37 for its newest patch
     #[arg(value_name = "VERSION")]
@@ -30,6 +33,14 @@ pub struct Args {
     /// Where the newest patch of a minor is looked up; empty to ask nobody
     #[arg(long, value_name = "URL", default_value = "https://dl.k8s.io/release")]
     pub release_url: String,
+
+    /// Go back to the previous revision of the DaemonSets, or to the newest one of VERSION; one minor at most
+    #[arg(long, conflicts_with = "image_repository")]
+    pub rollback: bool,
+
+    /// Leave the upgrade half-way when what it brings fails, instead of taking it back
+    #[arg(long)]
+    pub no_rollback: bool,
 
     /// What it shares with `pivot`.
     #[command(flatten)]

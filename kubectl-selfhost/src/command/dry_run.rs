@@ -23,7 +23,11 @@ pub(super) fn write(
 ) -> io::Result<()> {
     match format {
         Format::Table | Format::Wide => {
-            write_changes(terminal, inventory, plan)?;
+            if plan.goal.ends_static() {
+                write_restores(terminal, plan)?;
+            } else {
+                write_changes(terminal, inventory, plan)?;
+            }
             write_steps(terminal, plan)
         }
         Format::Json => {
@@ -108,6 +112,23 @@ fn write_changes(terminal: &mut Terminal, inventory: &Inventory, plan: &Plan) ->
         writeln!(terminal.out)?;
     }
     Ok(())
+}
+
+/// Which manifests are put back, and with which image.
+fn write_restores(terminal: &mut Terminal, plan: &Plan) -> io::Result<()> {
+    let theme = terminal.out.theme;
+    let restores = plan.steps.iter().filter(|step| step.verb == Verb::Restore);
+    let mut any = false;
+    for (component, node) in restores.filter_map(|step| Some((step.component?, step.node.as_deref()?))) {
+        let image = plan.nodes.get(node).and_then(|planned| planned.images.get(&component));
+        let how = match image {
+            None => "byte for byte as it was kept".to_owned(),
+            Some(image) => format!("as it was kept, with image {}", image.runs),
+        };
+        writeln!(terminal.out, "{} {how}", theme.strong(format!("{component}.yaml on {node}:")))?;
+        any = true;
+    }
+    if any { writeln!(terminal.out) } else { Ok(()) }
 }
 
 /// What the component is made from now: its DaemonSet's template, or its static Pod without what the kubelet wrote.

@@ -1,43 +1,56 @@
-//! What `pivot` and `upgrade` have in common: observe, plan, verify, ask, execute, report.
+//! What the commands that change a control plane have in common: observe, plan, verify, ask, execute, report.
 //!
 //! Invariant: nothing is written before the user has agreed but the short-lived Pods of pre-flight, and nothing at all
 //! in a client-side dry run.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use selfhost_core::component::Component;
-use selfhost_core::finding::{Finding, Severity};
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kube::Api;
+use kube::api::ListParams;
+use selfhost_core::finding::Finding;
+use selfhost_core::labels;
 use selfhost_core::version::KubeVersion;
-use selfhost_prober::{Budget, Handle, Load, Mode, Prober, Report};
 
-use crate::api::ApiError;
-use crate::availability::{aim, reachable, server_address};
+use crate::api::{self, ApiError, call};
 use crate::cli::global::Global;
 use crate::cli::operation::{self, DryRun};
 use crate::cli::output::{DataFormat, Format};
 use crate::client::{Connection, PATIENCE_TO_LOOK};
-use crate::error::{Explain, Failure};
-use crate::execute::{self, Context, ExecuteError};
+use crate::error::Failure;
 use crate::exit::Exit;
 use crate::inventory::Inventory;
 use crate::inventory::observe::observe;
-use crate::node_task::TaskError;
-use crate::operation::{LockError, Operation};
+use crate::operation::record::Asked;
 use crate::plan::preconditions::OLDEST_EXECUTABLE_MINOR;
-use crate::plan::{Plan, Step, verify};
-use crate::preflight::{self, Preflight};
+use crate::plan::{Plan, verify};
+use crate::preflight;
 use crate::progress::Progress;
 use crate::render::document;
 use crate::terminal::Terminal;
 
-use super::{dry_run, probe};
+use super::dry_run;
+use carry_out::Prepared;
+use report::{Summary, write_findings};
+
+mod carry_out;
+mod explain;
+mod report;
 
 /// Makes a plan from an inventory, with the node image pinned by digest if a node told its digest.
 pub(super) type Planner<'a> = &'a (dyn Fn(&Inventory, Option<&str>) -> Result<Plan, Vec<Finding>> + Sync);
+
+/// What is to be carried out, and how it was asked for.
+pub(super) struct Job<'a> {
+    /// Makes the plan.
+    pub(super) planner: Planner<'a>,
+    /// What the journal has to know beyond the goal.
+    pub(super) asked: Asked,
+    /// Whether an upgrade is taken back at once when what it brought fails.
+    pub(super) rolls_back: bool,
+}
 
 /// A connection, and how to operate through it.
 pub(super) struct Operator<'a> {
@@ -58,29 +71,38 @@ impl<'a> Operator<'a> {
         Ok(inventory.map_err(|error| self.connection.unreachable(&error))?)
     }
 
-    /// Plans with `planner`, and carries the plan out as far as the arguments allow.
-    pub(super) async fn run(&self, planner: Planner<'_>, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    /// The revisions of the DaemonSets; none where they may not be read.
+    pub(super) async fn revisions(&self) -> Result<Vec<ControllerRevision>, Failure> {
+        let revisions: Api<ControllerRevision> =
+            Api::namespaced(self.connection.client().clone(), labels::NAMESPACE);
+        let all = ListParams::default();
+        match call("list the revisions of DaemonSets", || revisions.list(&all)).await {
+            Ok(list) => Ok(list.items),
+            Err(ApiError::Call { source, .. }) if api::code(&source) == Some(403) => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Plans, and carries the plan out as far as the arguments allow.
+    pub(super) async fn run(&self, job: &Job<'_>, terminal: &mut Terminal) -> Result<Exit, Failure> {
         let inventory = self.observe().await?;
         let pinned = pinned(&inventory, &self.args.node_image);
-        let plan = match planner(&inventory, pinned.as_deref()) {
+        let plan = match (job.planner)(&inventory, pinned.as_deref()) {
             Ok(plan) => plan,
             Err(findings) => return self.refuse(terminal, &findings),
         };
-        verify::verify(&plan).map_err(|error| {
-            Failure::message(format!("the plan is not safe, and was not carried out: {error}"), Exit::Failure)
-                .with_hint("this is a defect of kubectl selfhost: please report it with the output of `kubectl selfhost status -o yaml`")
-        })?;
+        verify::verify(&plan).map_err(|error| unsafe_plan(&error))?;
         if self.args.dry_run == DryRun::Client {
             dry_run::write(terminal, self.args.output, &inventory, &plan)?;
-            writeln!(
-                terminal.err,
-                "Nothing was changed. Next: kubectl selfhost {} --dry-run=server",
-                plan.goal
-            )?;
+            writeln!(terminal.err, "Nothing was changed. Next: {} --dry-run=server", plan.goal.command())?;
             return Ok(Exit::Success);
         }
         if plan.is_empty() && inventory.operation.is_none() {
-            return self.nothing_to_do(terminal, &plan);
+            return self.nothing_to_do(
+                terminal,
+                &plan.goal.to_string(),
+                "Nothing to do: everything is as planned.",
+            );
         }
         if let Some(finding) = too_old(&inventory) {
             return self.refuse(terminal, &[finding]);
@@ -97,24 +119,32 @@ impl<'a> Operator<'a> {
         write_findings(terminal, &preflight.findings)?;
         if self.args.dry_run == DryRun::Server {
             dry_run::write(terminal, self.args.output, &inventory, &plan)?;
-            writeln!(
-                terminal.err,
-                "Every check passed. Nothing was changed. Next: kubectl selfhost {}",
-                plan.goal
-            )?;
+            writeln!(terminal.err, "Every check passed. Nothing was changed. Next: {}", plan.goal.command())?;
             return Ok(Exit::Success);
         }
         if !self.confirmed(terminal, &plan)? {
             writeln!(terminal.err, "Nothing was changed.")?;
             return Ok(Exit::Failure);
         }
-        self.carry_out(planner, pinned.as_deref(), &plan, &preflight, &progress, terminal).await
+        let prepared = Prepared {
+            pinned: pinned.as_deref(),
+            inventory: &inventory,
+            plan: &plan,
+            preflight: &preflight,
+            progress: &progress,
+        };
+        self.carry_out(job, &prepared, terminal).await
     }
 
-    fn nothing_to_do(&self, terminal: &mut Terminal, plan: &Plan) -> Result<Exit, Failure> {
-        let summary =
-            Summary { goal: plan.goal.to_string(), changed: false, seconds: 0.0, availability: None };
-        self.write_summary(terminal, &summary, "Nothing to do: everything is as planned.")?;
+    /// Says that nothing was changed, and why; that is a success.
+    pub(super) fn nothing_to_do(
+        &self,
+        terminal: &mut Terminal,
+        goal: &str,
+        why: &str,
+    ) -> Result<Exit, Failure> {
+        let summary = Summary { goal: goal.to_owned(), ..Summary::default() };
+        self.write_summary(terminal, &summary, why)?;
         Ok(Exit::Success)
     }
 
@@ -141,7 +171,7 @@ impl<'a> Operator<'a> {
         }
         if !io::stdin().is_terminal() {
             return Err(Failure::message("there is no terminal to ask for confirmation", Exit::Usage)
-                .with_hint(format!("kubectl selfhost {} --yes", plan.goal)));
+                .with_hint(format!("{} --yes", plan.goal.command())));
         }
         let nodes: Vec<&str> = plan.nodes.keys().map(String::as_str).collect();
         write!(
@@ -156,151 +186,6 @@ impl<'a> Operator<'a> {
         io::stdin().lock().read_line(&mut answer)?;
         Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
     }
-
-    async fn carry_out(
-        &self,
-        planner: Planner<'_>,
-        pinned: Option<&str>,
-        plan: &Plan,
-        preflight: &Preflight,
-        progress: &Progress,
-        terminal: &mut Terminal,
-    ) -> Result<Exit, Failure> {
-        let client = self.connection.client();
-        progress.begin("taking the lock");
-        let operation = Operation::begin(client, &plan.goal, |by| {
-            progress.note(&format!("waiting for {by} to let go of the lock, or to be found dead"));
-        })
-        .await?;
-        // Whoever held the lock until now, and the cluster itself, may have gone on since the plan was made.
-        let plan = match planner(&self.observe().await?, pinned) {
-            Ok(again) if again.ends_as(plan) => again,
-            Ok(_) | Err(_) => {
-                operation.leave().await?;
-                return Err(Failure::message("the cluster changed since the plan was made", Exit::Failure)
-                    .with_hint(format!("plan again: kubectl selfhost {}", plan.goal)));
-            }
-        };
-        let plan = &plan;
-        let prober = self.prober(plan).await?;
-        let budget = Budget {
-            max_failed: self.args.max_failed_requests,
-            max_gap: self.args.max_gap.limit().unwrap_or(Duration::MAX),
-        };
-        let gate = |step: &Step| {
-            prober.mark(&step.to_string());
-            budget.check(&prober.snapshot()).map_err(|exceeded| exceeded.to_string())
-        };
-        let context = Context {
-            client: client.clone(),
-            plan,
-            facts: &preflight.nodes,
-            operation: &operation,
-            settle: self.args.settle.limit().unwrap_or_default(),
-            progress,
-            gate: &gate,
-        };
-        let outcome = tokio::select! {
-            outcome = execute::run(&context) => outcome,
-            Ok(()) = tokio::signal::ctrl_c() => {
-                progress.end();
-                operation.leave().await?;
-                writeln!(
-                    terminal.err,
-                    "Interrupted. The cluster serves; the operation is not finished. Next: kubectl selfhost {}",
-                    plan.goal
-                )?;
-                return Ok(Exit::Interrupted);
-            }
-        };
-        progress.end();
-        let report = prober.stop().await;
-        let Some(error) = outcome.error else {
-            operation.finish().await?;
-            let summary = Summary {
-                goal: plan.goal.to_string(),
-                changed: outcome.changed,
-                seconds: progress.elapsed().as_secs_f64(),
-                availability: Some(report),
-            };
-            self.write_summary(terminal, &summary, &done(plan, progress.elapsed()))?;
-            return Ok(Exit::Success);
-        };
-        self.write_report(terminal, &report)?;
-        let failure = Failure::from(error);
-        if outcome.changed {
-            operation.leave().await?;
-            return Err(failure.with_hint(format!(
-                "the cluster serves, and the operation is not finished; once the cause is gone: kubectl selfhost {}",
-                plan.goal
-            )));
-        }
-        operation.finish().await?;
-        writeln!(terminal.err, "Nothing was changed.")?;
-        Err(failure)
-    }
-
-    /// The prober, aimed at every API server that is reached from here, and at the address in the kubeconfig.
-    async fn prober(&self, plan: &Plan) -> Result<Handle, Failure> {
-        let port = plan.port(Component::ApiServer);
-        let mut addresses = vec![server_address(&self.connection).await?];
-        let nodes = plan.nodes.values().map(|node| {
-            let address = SocketAddr::new(node.address, port);
-            (address.to_string(), address)
-        });
-        for (name, address) in reachable(nodes).await {
-            if addresses.iter().all(|(_, known)| *known != address) {
-                addresses.push((name, address));
-            }
-        }
-        let config = aim(&self.connection, &addresses)
-            .await?
-            .load(Load::reads(Mode::New, 1, self.args.probe_rate))
-            .load(Load::reads(Mode::Reused, 1, self.args.probe_rate));
-        Prober::start(config).map_err(|error| {
-            Failure::message(error.to_string(), Exit::Usage).with_hint("choose another --probe-rate")
-        })
-    }
-
-    fn write_report(&self, terminal: &mut Terminal, report: &Report) -> io::Result<()> {
-        match self.args.output {
-            Format::Table | Format::Wide => probe::write(terminal, self.args.output, report),
-            Format::Json | Format::Yaml => Ok(()),
-        }
-    }
-
-    fn write_summary(&self, terminal: &mut Terminal, summary: &Summary, text: &str) -> io::Result<()> {
-        match self.args.output {
-            Format::Json => document::write(&mut terminal.out, DataFormat::Json, "OperationReport", summary),
-            Format::Yaml => document::write(&mut terminal.out, DataFormat::Yaml, "OperationReport", summary),
-            Format::Table | Format::Wide => {
-                if let Some(report) = &summary.availability {
-                    self.write_report(terminal, report)?;
-                    writeln!(terminal.out)?;
-                }
-                writeln!(terminal.out, "{text}")
-            }
-        }
-    }
-}
-
-/// The result of an operation.
-#[derive(Debug, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    goal: String,
-    changed: bool,
-    seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    availability: Option<Report>,
-}
-
-fn done(plan: &Plan, took: Duration) -> String {
-    let what = match &plan.goal {
-        crate::plan::Goal::Pivot => "The control plane is self-hosted".to_owned(),
-        crate::plan::Goal::Upgrade(target) => format!("The control plane runs {target}"),
-    };
-    format!("{what}, after {:.0} s.\nNext: kubectl selfhost status", took.as_secs_f64())
 }
 
 /// The node image by its digest, if some node holds it under the name that was given.
@@ -333,63 +218,9 @@ fn too_old(inventory: &Inventory) -> Option<Finding> {
     })
 }
 
-fn write_findings(terminal: &mut Terminal, findings: &[Finding]) -> io::Result<()> {
-    let theme = terminal.err.theme;
-    for finding in findings {
-        let code = match finding.severity {
-            Severity::Error => theme.bad(finding.code.to_string()),
-            Severity::Warning => theme.warn(finding.code.to_string()),
-            Severity::Info => theme.strong(finding.code.to_string()),
-        };
-        writeln!(terminal.err, "{code}  {}: {}", finding.subject, finding.message)?;
-        if let Some(hint) = &finding.hint {
-            writeln!(terminal.err, "        {} {hint}", theme.hint("hint:"))?;
-        }
-    }
-    Ok(())
-}
-
-impl Explain for ApiError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Timeout { .. } => Exit::TimedOut,
-            Self::Call { .. } | Self::Silence { .. } => Exit::Failure,
-        }
-    }
-}
-
-impl Explain for LockError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Held { what, .. } => {
-                Some(format!("wait for it, or go on with it: kubectl selfhost {what}"))
-            }
-            Self::Api(error) => error.hint(),
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Held { .. } => Exit::Findings,
-            Self::Api(error) => error.exit(),
-        }
-    }
-}
-
-impl Explain for ExecuteError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Api(error) => error.hint(),
-            Self::Task(TaskError::Failed { hint, .. }) => hint.clone(),
-            Self::TargetFails { subject, .. } => Some(format!("kubectl -n kube-system describe {subject}")),
-            Self::Task(_) | Self::LockLost(_) | Self::Budget(_) | Self::Stale { .. } => None,
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Api(error) | Self::Task(TaskError::Api(error)) => error.exit(),
-            _ => Exit::Failure,
-        }
-    }
+/// A plan that the verifier refuses is never carried out.
+fn unsafe_plan(error: &verify::Unsafe) -> Failure {
+    Failure::message(format!("the plan is not safe, and was not carried out: {error}"), Exit::Failure).with_hint(
+        "this is a defect of kubectl selfhost: please report it with the output of `kubectl selfhost status -o yaml`",
+    )
 }

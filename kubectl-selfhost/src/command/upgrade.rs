@@ -16,12 +16,15 @@ use crate::cli::upgrade::Args;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::inventory::Inventory;
+use crate::operation::record::{Asked, Record};
 use crate::plan::preconditions::running_version;
 use crate::plan::upgrade::{plan, resolve, versions_on_nodes};
+use crate::plan::{Goal, back};
 use crate::render::{document, table};
 use crate::terminal::Terminal;
 
-use super::operate::{Operator, Planner};
+use super::journal;
+use super::operate::{Job, Operator, Planner};
 
 /// How long the release URL may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -30,6 +33,9 @@ const LOOK_UP: Duration = Duration::from_secs(5);
 pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let operator = Operator::connect(global, &args.operation).await?;
     let inventory = operator.observe().await?;
+    if args.rollback {
+        return roll_back(&operator, args, &inventory, terminal).await;
+    }
     let known = versions_on_nodes(&inventory);
     let Some(request) = &args.version else {
         let targets = targets(&inventory, known, &args.release_url).await;
@@ -45,7 +51,41 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
     let planner: Planner<'_> = &move |inventory, pinned| {
         plan(inventory, &target, pinned.unwrap_or(&node_image), repository.as_deref())
     };
-    operator.run(planner, terminal).await
+    let asked = Asked { image_repository: args.image_repository.clone(), ..Asked::default() };
+    operator.run(&Job { planner, asked, rolls_back: !args.no_rollback }, terminal).await
+}
+
+/// Plans, asks, and goes back to a revision of the DaemonSets.
+async fn roll_back(
+    operator: &Operator<'_>,
+    args: &Args,
+    inventory: &Inventory,
+    terminal: &mut Terminal,
+) -> Result<Exit, Failure> {
+    let revisions = operator.revisions().await?;
+    let target = match &args.version {
+        Some(VersionRequest::Exact(target)) => Ok(target.clone()),
+        Some(request @ VersionRequest::Minor(..)) => {
+            let finding =
+                Finding::new(Code::VersionUnknown, format!("version {request}"), "is not a whole version");
+            Err(finding.hint("name the version that ran: kubectl selfhost upgrade --rollback vX.Y.Z"))
+        }
+        None => match inventory.operation.as_ref().map(|open| open.what.parse()) {
+            // One that was interrupted goes on: half-way there, the previous version is another one.
+            Some(Ok(Goal::Rollback(target))) => Ok(target),
+            _ => back::previous_version(inventory, &revisions),
+        },
+    };
+    let goal = match target {
+        Ok(target) => Goal::Rollback(target),
+        Err(finding) => return operator.refuse(terminal, &[finding]),
+    };
+    let planner: Planner<'_> = &|inventory, pinned| {
+        let image = pinned.unwrap_or(&args.operation.node_image);
+        journal::plan(&goal, &Record::default(), &revisions, inventory, image)
+    };
+    let job = Job { planner, asked: Asked::default(), rolls_back: !args.no_rollback };
+    operator.run(&job, terminal).await
 }
 
 /// The version that is meant: a whole one is taken as it is, a minor is looked up.

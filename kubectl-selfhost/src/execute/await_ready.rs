@@ -10,6 +10,7 @@ use selfhost_core::labels;
 use serde_json::json;
 
 use super::bridge::{failure, wait_ready};
+use super::unpivot::mirror;
 use super::{Context, ExecuteError};
 use crate::api::{self, ApiError, call};
 use crate::plan::is_ready;
@@ -18,25 +19,38 @@ use crate::template::sealed_hash;
 /// How long the DaemonSet controller and the scheduler may take to make the Pod.
 const MAKE: Duration = Duration::from_secs(120);
 
-/// Waits for the Pod that the DaemonSet makes on `node`, until it is ready and has stayed so.
+/// How long the kubelet may take to see a manifest, and to show its static Pod: it looks every twenty seconds.
+const SEE: Duration = Duration::from_secs(120);
+
+/// Waits for the Pod that serves in the end on `node`, until it is ready and has stayed so.
 pub async fn await_ready(
     context: &Context<'_>,
     component: Component,
     node: &str,
 ) -> Result<(), ExecuteError> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
-    context.progress.waiting("the DaemonSet controller and the scheduler");
-    let wanted = context.plan.hash(component);
-    let pod = api::until::<_, ApiError, _, _>(format!("a Pod of {component} on {node}"), MAKE, || async {
-        let here = of_daemonset(&pods, component, node).await?;
-        Ok(here
-            .into_iter()
-            .find(|pod| pod.metadata.deletion_timestamp.is_none() && sealed_hash(&pod.metadata) == wanted))
-    })
-    .await?;
+    let is_static = context.plan.goal.ends_static();
+    let pod = if is_static {
+        context.progress.waiting("the kubelet");
+        api::until::<_, ApiError, _, _>(format!("the static Pod of {component} on {node}"), SEE, || async {
+            let pod = mirror(&pods, component, node).await?;
+            Ok(pod.filter(|pod| pod.metadata.deletion_timestamp.is_none()))
+        })
+        .await?
+    } else {
+        context.progress.waiting("the DaemonSet controller and the scheduler");
+        let wanted = context.plan.hash(component);
+        api::until::<_, ApiError, _, _>(format!("a Pod of {component} on {node}"), MAKE, || async {
+            let here = of_daemonset(&pods, component, node).await?;
+            Ok(here.into_iter().find(|pod| {
+                pod.metadata.deletion_timestamp.is_none() && sealed_hash(&pod.metadata) == wanted
+            }))
+        })
+        .await?
+    };
     context.progress.waiting(&format!("pod {}", pod.name_any()));
     wait_ready(&pods, &pod).await?;
-    if component == Component::ApiServer {
+    if component == Component::ApiServer && !is_static {
         annotate(context, &pods, &pod, node).await?;
     }
     context.progress.waiting(&format!(

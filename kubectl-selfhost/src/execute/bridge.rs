@@ -7,6 +7,8 @@ use kube::{Api, ResourceExt};
 use selfhost_core::component::Component;
 use selfhost_core::labels;
 
+use super::await_ready::of_daemonset;
+use super::unpivot::mirror;
 use super::{Context, ExecuteError};
 use crate::api;
 use crate::node_task;
@@ -25,17 +27,29 @@ pub async fn start(context: &Context<'_>, component: Component, node: &str) -> R
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let name = wanted.name_any();
     let pod = match api::get(&pods, &name).await? {
-        // It may be all that serves: a bridge that is there is used, whatever image of the gate it has.
-        Some(pod)
-            if pod.metadata.deletion_timestamp.is_none()
-                && sealed_hash(&pod.metadata) == sealed_hash(&wanted.metadata) =>
-        {
-            pod
-        }
+        Some(pod) if is_kept(&pod, &wanted, serves(&pods, component, node).await?) => pod,
         _ => node_task::start(&pods, &wanted).await?,
     };
     context.progress.waiting(&format!("pod {name}"));
     wait_ready(&pods, &pod).await
+}
+
+/// Whether a bridge that is there is used, and not replaced by the one that is wanted.
+///
+/// What runs the wanted template is used, whatever image of the gate it has. Any other one is used only while it is
+/// ready and the component itself is not: then it is all that serves on the node, and would be missed for as long as
+/// the next one takes to start.
+fn is_kept(there: &Pod, wanted: &Pod, component_serves: bool) -> bool {
+    there.metadata.deletion_timestamp.is_none()
+        && (sealed_hash(&there.metadata) == sealed_hash(&wanted.metadata)
+            || (is_ready(there) && !component_serves))
+}
+
+/// Whether the component itself is ready on the node, as a static Pod or from its DaemonSet.
+async fn serves(pods: &Api<Pod>, component: Component, node: &str) -> Result<bool, ExecuteError> {
+    let own = of_daemonset(pods, component, node).await?;
+    let mirror = mirror(pods, component, node).await?;
+    Ok(own.iter().chain(&mirror).any(is_ready))
 }
 
 /// Waits until the Pod is ready, or until it is clear that it will not be.
@@ -100,6 +114,33 @@ mod tests {
 
     fn pod(status: &serde_json::Value) -> Pod {
         serde_json::from_value(serde_json::json!({"metadata": {"name": "b"}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn a_bridge_that_alone_serves_is_kept() {
+        let bridge = |hash: &str, ready: bool| -> Pod {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "b", "annotations": {labels::TEMPLATE_HASH: hash}},
+                "status": {"conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]}
+            }))
+            .unwrap()
+        };
+        let wanted = bridge("old", false);
+        for (hash, ready, component_serves, expected) in [
+            ("old", true, true, true),
+            ("old", false, false, true),
+            ("bad", true, false, true),
+            ("bad", true, true, false),
+            ("bad", false, false, false),
+            ("bad", false, true, false),
+        ] {
+            let there = bridge(hash, ready);
+            assert_eq!(
+                is_kept(&there, &wanted, component_serves),
+                expected,
+                "{hash} {ready} {component_serves}"
+            );
+        }
     }
 
     #[test]

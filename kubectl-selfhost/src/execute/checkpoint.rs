@@ -5,10 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Context, ExecuteError};
-use crate::node_task::{self, Task};
-
-/// The node part's own directory on the host.
-const STATE: &str = "/var/lib/selfhost";
+use crate::node_task::{self, STATE, Task};
 
 /// How long the task itself may take: it writes two small files and one program.
 const LIMIT: Duration = Duration::from_secs(30);

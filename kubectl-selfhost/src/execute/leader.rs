@@ -19,7 +19,8 @@ use selfhost_core::component::Component;
 use selfhost_core::labels;
 
 use super::await_ready::of_daemonset;
-use super::{Context, ExecuteError, State, has_mirror};
+use super::unpivot::mirror;
+use super::{Context, ExecuteError, State};
 use crate::api::{self, ApiError, call, until};
 use crate::plan::bridge_of;
 use crate::template::sealed_hash;
@@ -98,20 +99,23 @@ fn leases(context: &Context<'_>) -> Api<Lease> {
 }
 
 /// Whether every process of the component on the node that is on its way out has ended: a static Pod whose manifest
-/// was moved away, a Pod of an older template, a bridge that is being deleted. The kubelet removes a Pod, and a mirror
-/// Pod, from the API only when its containers have ended.
+/// was moved away, a Pod of an older template, any Pod of a DaemonSet that loses the node, a bridge that is being deleted.
+/// The kubelet removes a Pod, and a mirror Pod, from the API only when its containers have ended.
 async fn is_ended(
     context: &Context<'_>,
     pods: &Api<Pod>,
     component: Component,
     node: &str,
 ) -> Result<bool, ApiError> {
-    if has_mirror(pods, component, node).await? {
-        return Ok(false);
-    }
-    let wanted = context.plan.hash(component);
-    let old = of_daemonset(pods, component, node).await?;
-    if old.iter().any(|pod| sealed_hash(&pod.metadata) != wanted) {
+    let own = of_daemonset(pods, component, node).await?;
+    let old = if context.plan.goal.ends_static() {
+        !own.is_empty()
+    } else {
+        let wanted = context.plan.hash(component);
+        own.iter().any(|pod| sealed_hash(&pod.metadata) != wanted)
+            || mirror(pods, component, node).await?.is_some()
+    };
+    if old {
         return Ok(false);
     }
     let bridges = ListParams::default().labels(&format!("{}={component}", labels::BRIDGE));
@@ -133,7 +137,11 @@ async fn is_gone(
     if !was_on(context, &leader.identity, node).await? {
         return Ok(false);
     }
-    let own = of_daemonset(pods, component, node).await?;
+    let own = if context.plan.goal.ends_static() {
+        mirror(pods, component, node).await?.into_iter().collect()
+    } else {
+        of_daemonset(pods, component, node).await?
+    };
     Ok(own.iter().filter_map(|pod| runs_since(pod, component)).all(|since| leader.since < since))
 }
 

@@ -18,6 +18,7 @@ use super::await_ready::of_daemonset;
 use super::{Context, ExecuteError};
 use crate::api::{self, call};
 use crate::node_task::{self, KEPT, Task};
+use crate::template::kept::{self, Kept};
 use crate::template::sealed_hash;
 
 /// How long a static Pod may take to stop listening once its manifest is gone.
@@ -37,7 +38,7 @@ pub async fn adopt(context: &Context<'_>, component: Component) -> Result<(), Ex
     let of_app = ListParams::default().labels(&format!("{}={name}", labels::K8S_APP));
     let running = call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?;
     for node in running.items.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()) {
-        hand_to_daemonset(context, component, node).await?;
+        hand_to_daemonset(context, component, node, None).await?;
     }
     Ok(())
 }
@@ -111,7 +112,7 @@ pub async fn retire(context: &Context<'_>, component: Component, node: &str) -> 
     };
     context.progress.waiting(&format!("{name} on {node}"));
     node_task::run::<Retired>(&context.client, &task).await?;
-    hand_to_daemonset(context, component, node).await
+    hand_to_daemonset(context, component, node, kept(context, component)).await
 }
 
 /// Whether the node carries the component's label already.
@@ -125,22 +126,35 @@ async fn is_handed_over(
     Ok(node.is_some_and(|node| node.labels().contains_key(labels::node_label(component))))
 }
 
-/// Labels the node, so that the DaemonSet makes a Pod on it.
+/// What the manifest holds that is being moved away: the one from which the plan's template was made.
+fn kept(context: &Context<'_>, component: Component) -> Option<Kept> {
+    let pivots = !context.plan.goal.changes_templates() && !context.plan.goal.goes_back();
+    context.plan.templates.get(&component).filter(|_| pivots).and_then(|t| Kept::of(component, t))
+}
+
+/// Labels the node, so that the DaemonSet makes a Pod on it, and notes what its kept manifest holds.
 pub async fn hand_to_daemonset(
     context: &Context<'_>,
     component: Component,
     node: &str,
+    kept: Option<Kept>,
 ) -> Result<(), ExecuteError> {
     let nodes: Api<Node> = Api::all(context.client.clone());
     let label = BTreeMap::from([(labels::node_label(component), "true")]);
-    Ok(api::merge(&nodes, node, json!({"metadata": {"labels": label}})).await?)
+    let mut metadata = json!({"labels": label});
+    if let Some(kept) = kept {
+        metadata["annotations"] = json!({kept::annotation(component): kept.to_string()});
+    }
+    Ok(api::merge(&nodes, node, json!({"metadata": metadata})).await?)
 }
 
 /// Deletes every Pod of the DaemonSet on the node that is not what the plan wants, and waits until it has drained:
 /// the DaemonSet controller makes the next one only then.
 pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     // An interrupted operation may have moved the static manifest away, and not come to this.
-    hand_to_daemonset(context, component, node).await?;
+    if !is_handed_over(context, component, node).await? {
+        hand_to_daemonset(context, component, node, kept(context, component)).await?;
+    }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let wanted = context.plan.hash(component);
     for pod in of_daemonset(&pods, component, node).await? {

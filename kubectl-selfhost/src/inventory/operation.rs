@@ -30,6 +30,7 @@ pub fn read(lease: Option<&Lease>, journal: Option<&ConfigMap>, now: Timestamp) 
         since: value("since").and_then(|since| since.parse().ok()),
         renewed,
         running,
+        record: value("record").and_then(|record| serde_json::from_str(&record).ok()),
     })
 }
 

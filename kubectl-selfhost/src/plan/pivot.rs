@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use selfhost_core::component::{Component, Hosting};
 use selfhost_core::finding::{Code, Finding};
 
-use super::{Goal, Plan, Step, planned_nodes, preconditions, swap};
+use super::{Goal, Plan, Scope, Step, planned_nodes, preconditions, swap};
 use crate::inventory::Inventory;
 use crate::template::{self, bridge};
 
@@ -14,8 +14,14 @@ use crate::template::{self, bridge};
 ///
 /// Nodes whose components are self-hosted already are left alone, so that a node that joined later is adopted, and a
 /// pivot that was interrupted is finished, by the same command.
-pub fn plan(inventory: &Inventory, node_image: &str) -> Result<Plan, Vec<Finding>> {
-    let mut findings = preconditions::common(inventory, &Goal::Pivot);
+///
+/// `undo` has what an unpivot that is aborted found static: that stays static.
+pub fn plan(inventory: &Inventory, node_image: &str, undo: Option<&Scope>) -> Result<Plan, Vec<Finding>> {
+    let goal = match undo {
+        None => Goal::Pivot,
+        Some(_) => Goal::Abort(Box::new(Goal::Unpivot)),
+    };
+    let mut findings = preconditions::common(inventory, &goal);
     let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
         findings.extend(more);
         BTreeMap::new()
@@ -35,18 +41,23 @@ pub fn plan(inventory: &Inventory, node_image: &str) -> Result<Plan, Vec<Finding
     let mut steps = Vec::new();
     for (component, template) in &templates {
         let hash = template.metadata.as_ref().and_then(template::sealed_hash).unwrap_or_default();
-        for node in nodes.keys() {
+        let stays = |node: &String| undo.is_some_and(|stays| stays.contains(&(*component, node.clone())));
+        for node in nodes.keys().filter(|node| !stays(node)) {
             steps.extend(swap(inventory, *component, node, hash));
         }
     }
     let plan = Plan {
-        goal: Goal::Pivot,
+        goal,
         steps: preconditions::adoptions(inventory).into_iter().chain(steps).collect::<Vec<Step>>(),
         templates,
         nodes,
         around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
+        record: None,
     };
-    Ok(plan.with_checkpoints(inventory))
+    let goes = |node: &str| {
+        undo.is_none_or(|stays| Component::ALL.iter().any(|c| !stays.contains(&(*c, node.to_owned()))))
+    };
+    Ok(plan.with_checkpoints(inventory, goes))
 }
 
 /// The template that `component` has today: of its DaemonSet, and of every static Pod, which must agree.

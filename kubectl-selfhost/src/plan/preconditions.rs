@@ -22,18 +22,19 @@ pub fn common(inventory: &Inventory, goal: &Goal) -> Vec<Finding> {
         finding.severity = selfhost_core::finding::Severity::Error;
         finding
     }));
-    let own = inventory.operation.as_ref().is_some_and(|open| open.what == goal.to_string());
+    let own = inventory.operation.as_ref().is_some_and(|open| goal.continues(&open.what));
     if let Some(open) = &inventory.operation
         && !own
     {
         let state = if open.running { "is running" } else { "was interrupted" };
+        let since = open.since.map(|since| format!(" since {since}")).unwrap_or_default();
         findings.push(
             Finding::new(
                 Code::Locked,
                 format!("operation {}", open.what),
-                format!("{state}, held by {}", open.holder),
+                format!("{state}, held by {}{since}", open.holder),
             )
-            .hint(format!("finish it first: kubectl selfhost {}", open.what)),
+            .hint("finish it with `kubectl selfhost resume`, or go back with `kubectl selfhost abort`"),
         );
     }
     for (name, node) in &inventory.control_plane {
@@ -129,6 +130,13 @@ pub fn skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
             );
         }
     }
+    findings.extend(kubelet_skew(inventory, target));
+    findings
+}
+
+/// The kubelets that the version skew policy does not admit with API servers of `target`.
+pub fn kubelet_skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for (node, kubelet) in &inventory.kubelets {
         if let Some(kubelet) = kubelet
             && !target.admits_kubelet(kubelet)

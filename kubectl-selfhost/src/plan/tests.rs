@@ -85,7 +85,12 @@ fn static_pod(component: Component, node: &str, address: &str, version: &str) ->
 }
 
 /// What a finished swap leaves: the DaemonSet, its Pod, no static Pod.
-fn swapped(inventory: &mut Inventory, component: Component, node: &str, template: &PodTemplateSpec) {
+pub(crate) fn swapped(
+    inventory: &mut Inventory,
+    component: Component,
+    node: &str,
+    template: &PodTemplateSpec,
+) {
     inventory.daemonsets.insert(component, template::daemonset(component, template.clone()));
     let at = inventory.instances.iter_mut().find(|i| i.component == component && i.node == node).unwrap();
     at.hosting = Hosting::SelfHosted;
@@ -98,24 +103,33 @@ fn swapped(inventory: &mut Inventory, component: Component, node: &str, template
     at.pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].image = image;
 }
 
-fn self_hosted(n_nodes: usize, version: &str) -> Inventory {
+pub(crate) fn self_hosted(n_nodes: usize, version: &str) -> Inventory {
     let mut inventory = kubeadm(n_nodes, version);
-    let plan = pivot::plan(&inventory, IMAGE).unwrap();
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
     for component in Component::ALL {
         for node in plan.nodes.keys() {
             swapped(&mut inventory, component, node, &plan.templates[&component]);
         }
     }
+    checkpointed(&mut inventory, &plan);
     inventory
 }
 
-fn listing(plan: &Plan) -> String {
+/// Every node's standby is what the plan ends with.
+pub(crate) fn checkpointed(inventory: &mut Inventory, plan: &Plan) {
+    for node in plan.nodes.keys() {
+        let latest: Pod = serde_json::from_str(&plan.standby(node).unwrap()).unwrap();
+        inventory.standbys.entry(node.clone()).or_default().insert(0, latest);
+    }
+}
+
+pub(crate) fn listing(plan: &Plan) -> String {
     verify::verify(plan).expect("the verifier accepts what the planner makes");
     let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
     steps.join("\n")
 }
 
-fn codes(result: Result<Plan, Vec<Finding>>) -> Vec<&'static str> {
+pub(crate) fn codes(result: Result<Plan, Vec<Finding>>) -> Vec<&'static str> {
     let mut codes: Vec<_> =
         result.err().unwrap_or_default().iter().map(|finding| finding.code.as_str()).collect();
     codes.sort_unstable();
@@ -123,18 +137,18 @@ fn codes(result: Result<Plan, Vec<Finding>>) -> Vec<&'static str> {
     codes
 }
 
-fn v(text: &str) -> KubeVersion {
+pub(crate) fn v(text: &str) -> KubeVersion {
     text.parse().unwrap()
 }
 
 #[test]
 fn pivot_of_one_node() {
-    insta::assert_snapshot!(listing(&pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE).unwrap()));
+    insta::assert_snapshot!(listing(&pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE, None).unwrap()));
 }
 
 #[test]
 fn pivot_of_three_nodes_goes_component_by_component() {
-    insta::assert_snapshot!(listing(&pivot::plan(&kubeadm(3, "v1.36.3"), IMAGE).unwrap()));
+    insta::assert_snapshot!(listing(&pivot::plan(&kubeadm(3, "v1.36.3"), IMAGE, None).unwrap()));
 }
 
 #[test]
@@ -146,17 +160,16 @@ fn upgrade_of_one_node() {
 #[test]
 fn what_is_done_is_not_planned_again() {
     let mut inventory = self_hosted(3, "v1.36.3");
-    let plan = pivot::plan(&inventory, IMAGE).unwrap();
+    inventory.standbys.clear();
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
     let checkpoints = plan.steps.iter().map(ToString::to_string);
     assert_eq!(
         checkpoints.collect::<Vec<_>>(),
         ["cp1", "cp2", "cp3"].map(|node| format!("{node} write checkpoint"))
     );
-    for node in ["cp1", "cp2", "cp3"] {
-        let latest: Pod = serde_json::from_str(&plan.standby(node).unwrap()).unwrap();
-        inventory.standbys.insert(node.to_owned(), vec![latest, standby(node)]);
-    }
-    assert!(pivot::plan(&inventory, IMAGE).unwrap().is_empty());
+    inventory.standbys = ["cp1", "cp2", "cp3"].map(|node| (node.to_owned(), vec![standby(node)])).into();
+    checkpointed(&mut inventory, &plan);
+    assert!(pivot::plan(&inventory, IMAGE, None).unwrap().is_empty());
     assert!(upgrade::plan(&inventory, &v("v1.36.3"), IMAGE, None).unwrap().is_empty());
 }
 
@@ -164,14 +177,14 @@ fn what_is_done_is_not_planned_again() {
 #[test]
 fn a_deleted_daemonset_is_restored_from_the_checkpoint() {
     let mut inventory = self_hosted(1, "v1.36.3");
-    let whole = pivot::plan(&inventory, IMAGE).unwrap();
+    let whole = pivot::plan(&inventory, IMAGE, None).unwrap();
     let latest: Pod = serde_json::from_str(&whole.standby("cp1").unwrap()).unwrap();
     inventory.standbys.insert("cp1".to_owned(), vec![latest]);
     for component in [Component::ApiServer, Component::Scheduler] {
         inventory.daemonsets.remove(&component);
         inventory.instances.retain(|instance| instance.component != component);
     }
-    let plan = pivot::plan(&inventory, IMAGE).unwrap();
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
     assert_eq!(plan.templates, whole.templates);
     assert_eq!(
         plan.steps.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -190,7 +203,7 @@ fn a_deleted_daemonset_is_restored_from_the_checkpoint() {
         "first whole, then another version"
     );
     inventory.standbys.clear();
-    assert!(pivot::plan(&inventory, IMAGE).is_err(), "nothing is left to start from");
+    assert!(pivot::plan(&inventory, IMAGE, None).is_err(), "nothing is left to start from");
 }
 
 #[test]
@@ -206,32 +219,33 @@ fn a_plan_has_the_same_id_when_made_again_and_another_for_another_target() {
 /// Whatever an interrupted pivot leaves, planning again gives the rest: never more, and never a step out of order.
 #[test]
 fn an_interrupted_pivot_is_finished() {
-    let whole = pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE).unwrap();
+    let whole = pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE, None).unwrap();
     let mut inventory = kubeadm(1, "v1.36.3");
     inventory.operation = Some(interrupted("pivot"));
     let api_server = Component::ApiServer;
     inventory.bridges.push(whole.bridge(api_server, "cp1").unwrap());
-    assert_eq!(pivot::plan(&inventory, IMAGE).unwrap().steps, whole.steps, "bridge started");
+    assert_eq!(pivot::plan(&inventory, IMAGE, None).unwrap().steps, whole.steps, "bridge started");
 
     inventory.daemonsets.insert(api_server, whole.daemonset(api_server).unwrap());
-    assert_eq!(pivot::plan(&inventory, IMAGE).unwrap().steps, whole.steps, "DaemonSet written");
+    assert_eq!(pivot::plan(&inventory, IMAGE, None).unwrap().steps, whole.steps, "DaemonSet written");
 
     let mut moved = inventory.clone();
     moved.instances.retain(|instance| instance.component != api_server);
-    let plan = pivot::plan(&moved, IMAGE).unwrap();
+    let plan = pivot::plan(&moved, IMAGE, None).unwrap();
     assert_eq!(plan.steps[3].verb, Verb::Delete, "nothing is left to move away: {}", listing(&plan));
 
     swapped(&mut inventory, api_server, "cp1", &whole.templates[&api_server]);
-    let plan = pivot::plan(&inventory, IMAGE).unwrap();
-    assert_eq!(plan.steps[..2], whole.steps[4..6], "{}", listing(&plan));
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
+    assert_eq!(plan.steps[..2], whole.steps[5..7], "{}", listing(&plan));
 
     inventory.bridges.clear();
-    let rest = pivot::plan(&inventory, IMAGE).unwrap();
-    assert_eq!(rest.steps, whole.steps[6..], "API server done");
+    checkpointed(&mut inventory, &whole);
+    let rest = pivot::plan(&inventory, IMAGE, None).unwrap();
+    assert_eq!(rest.steps, whole.steps[7..], "API server done");
     assert!(rest.ends_as(&whole));
 }
 
-fn interrupted(what: &str) -> OpenOperation {
+pub(crate) fn interrupted(what: &str) -> OpenOperation {
     OpenOperation {
         holder: "ann@desk".into(),
         what: what.into(),
@@ -240,6 +254,7 @@ fn interrupted(what: &str) -> OpenOperation {
         since: None,
         renewed: None,
         running: false,
+        record: None,
     }
 }
 
@@ -340,7 +355,7 @@ fn manifests_that_differ_are_refused_with_the_difference() {
     let mut inventory = kubeadm(3, "v1.36.3");
     let command = inventory.instances[3].pod.spec.as_mut().unwrap().containers[0].command.as_mut().unwrap();
     command.push("--v=4".into());
-    let findings = pivot::plan(&inventory, IMAGE).unwrap_err();
+    let findings = pivot::plan(&inventory, IMAGE, None).unwrap_err();
     assert_eq!(findings.len(), 1);
     assert_eq!(findings[0].code, Code::ManifestsDiffer);
     assert_eq!(findings[0].subject, "kube-apiserver on cp2");
@@ -371,7 +386,7 @@ pub(crate) fn kubeadms_record_changes_in_one_line() {
 
 #[test]
 fn normalizing_is_stable_for_every_component() {
-    for (component, template) in pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE).unwrap().templates {
+    for (component, template) in pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE, None).unwrap().templates {
         let (metadata, spec) = (template.metadata.clone().unwrap(), template.spec.clone().unwrap());
         assert_eq!(normalize(component, &metadata, &spec, None), Ok(template));
     }

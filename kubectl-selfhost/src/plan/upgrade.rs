@@ -63,11 +63,12 @@ pub fn plan(
     let plan = Plan {
         goal,
         steps,
+        record: Some(target.clone()),
         templates,
         nodes,
         around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
     };
-    let mut plan = plan.with_checkpoints(inventory);
+    let mut plan = plan.with_checkpoints(inventory, |_| true);
     if let Some(configuration) = &inventory.kubeadm
         && recorded_version(configuration).is_some_and(|recorded| recorded != *target)
     {
@@ -76,7 +77,7 @@ pub fn plan(
     Ok(plan)
 }
 
-fn not_self_hosted(inventory: &Inventory, component: Component) -> Option<Finding> {
+pub(super) fn not_self_hosted(inventory: &Inventory, component: Component) -> Option<Finding> {
     let of_component = || inventory.instances.iter().filter(|instance| instance.component == component);
     if let Some(instance) = of_component().find(|instance| instance.hosting == Hosting::StaticPod) {
         return Some(

@@ -3,7 +3,7 @@
 //! Invariant: shares no decision with the planner. It knows only what must never happen, and looks for it.
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use selfhost_core::component::Component;
+use selfhost_core::component::{Component, Hosting};
 use selfhost_core::labels;
 
 use super::{Plan, Step, Verb};
@@ -20,6 +20,15 @@ pub enum Unsafe {
     /// A component is replaced by a DaemonSet that was not written yet.
     #[error("{0}: its DaemonSet was not written before")]
     NotApplied(Step),
+    /// A static manifest is put back while the DaemonSet still has the node.
+    #[error("{0}: two copies would want one port")]
+    TwoCopies(Step),
+    /// A DaemonSet, or what is kept on a node, is removed while something there is self-hosted or will be again.
+    #[error("{0}: it is still needed")]
+    StillNeeded(Step),
+    /// An API server's static manifest is taken away, and after a power cut nothing would start another.
+    #[error("{0}: nothing would start an API server after a power cut")]
+    NoStandby(Step),
     /// A swap begins before the one before it has ended.
     #[error("{0}: the swap before it has not ended")]
     Overlap(Step),
@@ -42,18 +51,83 @@ pub fn verify(plan: &Plan) -> Result<(), Unsafe> {
             return Err(Unsafe::DaemonSet(component.daemonset_name(), problem));
         }
     }
-    verify_steps(&plan.steps)
+    verify_removals(plan)?;
+    verify_standbys(plan)?;
+    verify_steps(&plan.steps, plan.goal.goes_back())
 }
 
-fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
+/// No DaemonSet is deleted that runs a component on a node which is not taken from it before, and no node loses what is
+/// kept on it, its standby above all, while it runs one.
+fn verify_removals(plan: &Plan) -> Result<(), Unsafe> {
+    for (index, removal) in plan.steps.iter().enumerate() {
+        if !matches!(removal.verb, Verb::Remove | Verb::Clean) {
+            continue;
+        }
+        let (before, after) = plan.steps.split_at(index);
+        let concerns = |component: Component, node: &str| {
+            removal.component.is_none_or(|it| it == component)
+                && removal.node.as_deref().is_none_or(|it| it == node)
+        };
+        for (name, node) in &plan.nodes {
+            let hosted = node
+                .hosting
+                .iter()
+                .filter(|(_, hosting)| matches!(hosting, Hosting::SelfHosted | Hosting::Mixed));
+            for (component, _) in hosted.filter(|(component, _)| concerns(**component, name)) {
+                let released = before.iter().any(|step| {
+                    step.verb == Verb::Withdraw
+                        && step.component == Some(*component)
+                        && step.node.as_ref() == Some(name)
+                });
+                if !released {
+                    return Err(Unsafe::StillNeeded(removal.clone()));
+                }
+            }
+        }
+        let again = after[1..].iter().any(|step| match (step.component, step.node.as_deref()) {
+            (Some(component), Some(node)) => concerns(component, node),
+            _ => false,
+        });
+        if again {
+            return Err(Unsafe::StillNeeded(removal.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// No API server's static manifest is taken away before its node has a standby.
+fn verify_standbys(plan: &Plan) -> Result<(), Unsafe> {
+    for (index, step) in plan.steps.iter().enumerate() {
+        let (Verb::Retire, Some(Component::ApiServer), Some(node)) =
+            (step.verb, step.component, step.node.as_deref())
+        else {
+            continue;
+        };
+        let written = plan.steps[..index]
+            .iter()
+            .any(|before| before.verb == Verb::Checkpoint && before.node.as_deref() == Some(node));
+        if !written && plan.nodes.get(node).is_none_or(|node| !node.standby) {
+            return Err(Unsafe::NoStandby(step.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// `back` for the way to an older version, on which the order of components is the other way round.
+fn verify_steps(steps: &[Step], back: bool) -> Result<(), Unsafe> {
     let mut open: Option<Swap> = None;
     let mut applied = Vec::new();
     let mut last = None;
     for step in steps {
         let (Some(component), Some(node)) = (step.component, step.node.as_deref()) else {
-            continue;
+            match &open {
+                Some(_) if step.verb != Verb::Adopt => return Err(Unsafe::Overlap(step.clone())),
+                _ => continue,
+            }
         };
-        if let Some(before) = last.filter(|before| *before > component) {
+        if let Some(before) =
+            last.filter(|before| if back { *before < component } else { *before > component })
+        {
             return Err(Unsafe::Order(Step { component: Some(before), ..step.clone() }, component));
         }
         last = Some(component);
@@ -67,14 +141,16 @@ fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
             Verb::Bridge => swap.serves = Meanwhile::Bridge,
             Verb::Announce => swap.announced = true,
             Verb::Apply => applied.push(component),
-            Verb::Retire | Verb::Delete => {
+            Verb::Retire | Verb::Delete | Verb::Withdraw => {
                 if swap.serves != Meanwhile::Bridge {
                     return Err(Unsafe::NoBridge(step.clone()));
                 }
                 if component == Component::ApiServer && !swap.announced {
                     return Err(Unsafe::NotAnnounced(step.clone()));
                 }
-                if !applied.contains(&component) {
+                if step.verb == Verb::Withdraw {
+                    swap.withdrawn = true;
+                } else if !applied.contains(&component) {
                     return Err(Unsafe::NotApplied(step.clone()));
                 }
                 swap.proven = false;
@@ -86,7 +162,9 @@ fn verify_steps(steps: &[Step]) -> Result<(), Unsafe> {
             Verb::Await => swap.proven = true,
             Verb::Release if swap.proven => open = None,
             Verb::Release => return Err(Unsafe::NoBridge(step.clone())),
-            Verb::HandOver | Verb::Adopt | Verb::Checkpoint | Verb::Record => {}
+            Verb::Restore if !swap.withdrawn => return Err(Unsafe::TwoCopies(step.clone())),
+            Verb::Restore => swap.proven = false,
+            Verb::HandOver | Verb::Adopt | Verb::Checkpoint | Verb::Record | Verb::Remove | Verb::Clean => {}
         }
     }
     open.map_or(Ok(()), |swap| Err(Unsafe::Open(swap.first)))
@@ -104,12 +182,18 @@ enum Meanwhile {
 }
 
 /// A swap between its first step and its release.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and any of them may come first"
+)]
 struct Swap {
     component: Component,
     node: String,
     first: Step,
     serves: Meanwhile,
     announced: bool,
+    /// Whether the DaemonSet was told to leave the node.
+    withdrawn: bool,
     /// Whether the component itself was seen ready since it was last touched.
     proven: bool,
 }
@@ -122,6 +206,7 @@ impl Swap {
             first: step.clone(),
             serves: Meanwhile::Nobody,
             announced: false,
+            withdrawn: false,
             proven: false,
         }
     }
@@ -164,10 +249,12 @@ mod tests {
     #[test]
     fn finds_what_must_never_happen() {
         use Component::{ApiServer, Scheduler};
-        use Verb::{Announce, Apply, Await, Bridge, Delete, HandOver, Release, Retire};
+        use Verb::{
+            Announce, Apply, Await, Bridge, Delete, HandOver, Release, Remove, Restore, Retire, Withdraw,
+        };
         let whole = [Bridge, Announce, Apply, Delete, Await, Release];
         let check = |steps: &[Step], expected: Option<&str>| {
-            let found = verify_steps(steps).err().map(|e| format!("{e:?}"));
+            let found = verify_steps(steps, false).err().map(|e| format!("{e:?}"));
             let name = found.as_deref().map(|text| text.split('(').next().unwrap_or_default());
             assert_eq!(name, expected, "{steps:?}");
         };
@@ -182,7 +269,31 @@ mod tests {
         check(&steps(ApiServer, "a", &[Bridge, Announce, Apply, Delete, Release]), Some("NoBridge"));
         check(&steps(ApiServer, "a", &whole[..5]), Some("Open"));
         check(&[steps(ApiServer, "a", &whole[..3]), steps(ApiServer, "b", &whole)].concat(), Some("Overlap"));
+        let unpivot = [Bridge, Announce, Withdraw, Restore, Await, Release];
+        check(&steps(ApiServer, "a", &unpivot), None);
+        check(&steps(ApiServer, "a", &unpivot[1..]), Some("NoBridge"));
+        check(&steps(ApiServer, "a", &[Bridge, Withdraw, Restore, Await, Release]), Some("NotAnnounced"));
+        check(&steps(ApiServer, "a", &[Bridge, Announce, Restore, Await, Release]), Some("TwoCopies"));
+        check(&steps(ApiServer, "a", &[Bridge, Announce, Withdraw, Restore, Release]), Some("NoBridge"));
+        let remove = Step { verb: Remove, component: Some(ApiServer), node: None };
+        let early = [steps(ApiServer, "a", &unpivot[..4]), vec![remove]].concat();
+        check(&early, Some("Overlap"));
         let late = [steps(Scheduler, "a", &[Await, Release]), steps(ApiServer, "a", &whole)].concat();
         check(&late, Some("Order"));
+        assert_eq!(verify_steps(&late, true), Ok(()), "on the way back the API servers come last");
+    }
+
+    #[test]
+    fn what_is_needed_after_a_power_cut_is_not_missing() {
+        use crate::plan::tests::{IMAGE, kubeadm};
+        let mut plan = crate::plan::pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE, None).unwrap();
+        let clean = Step { verb: Verb::Clean, component: None, node: Some("cp1".into()) };
+        let mut early = plan.clone();
+        early.steps.insert(0, clean.clone());
+        assert_eq!(verify(&early), Err(Unsafe::StillNeeded(clean)), "the node is needed again later");
+        plan.steps.retain(|step| step.verb != Verb::Checkpoint);
+        assert!(matches!(verify(&plan), Err(Unsafe::NoStandby(_))));
+        plan.nodes.get_mut("cp1").unwrap().standby = true;
+        assert_eq!(verify(&plan), Ok(()));
     }
 }

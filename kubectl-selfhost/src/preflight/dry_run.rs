@@ -4,7 +4,7 @@
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use selfhost_core::component::Component;
 use selfhost_core::finding::{Code, Finding};
@@ -12,7 +12,7 @@ use selfhost_core::labels;
 
 use crate::api::{self, ApiError, call};
 use crate::node_task::{self, Task};
-use crate::plan::Plan;
+use crate::plan::{Plan, Verb};
 use crate::template::bridge;
 
 /// Tries every kind of write that the plan makes. Nothing is stored.
@@ -26,7 +26,15 @@ pub async fn check(client: &Client, plan: &Plan) -> Vec<Finding> {
     let daemonsets: Api<DaemonSet> = Api::namespaced(client.clone(), labels::NAMESPACE);
     let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
     let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
-    for daemonset in plan.templates.keys().filter_map(|component| plan.daemonset(*component)) {
+    let has = |verb: Verb, component: Component| {
+        plan.steps.iter().any(|step| step.verb == verb && step.component == Some(component))
+    };
+    for component in Component::ALL.into_iter().filter(|component| has(Verb::Remove, *component)) {
+        let name = component.daemonset_name();
+        take(format!("daemonset kube-system/{name}"), delete(&daemonsets, name).await);
+    }
+    let applied = plan.templates.keys().filter(|component| has(Verb::Apply, **component));
+    for daemonset in applied.filter_map(|component| plan.daemonset(*component)) {
         let subject = format!("daemonset kube-system/{}", daemonset.name_any());
         take(subject, api::dry_run(&daemonsets, &daemonset).await);
     }
@@ -57,6 +65,17 @@ pub async fn check(client: &Client, plan: &Plan) -> Vec<Finding> {
     findings.sort();
     findings.dedup();
     findings
+}
+
+async fn delete(api: &Api<DaemonSet>, name: &str) -> Result<(), ApiError> {
+    let parameters = DeleteParams::default().dry_run();
+    call(format!("delete daemonset {name}"), || async {
+        match api.delete(name, &parameters).await {
+            Err(error) if api::code(&error) == Some(404) => Ok(()),
+            other => other.map(drop),
+        }
+    })
+    .await
 }
 
 async fn create(api: &Api<Pod>, pod: &Pod, subject: &str) -> Result<(), ApiError> {

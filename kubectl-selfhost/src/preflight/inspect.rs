@@ -84,6 +84,11 @@ impl NodeFacts {
         self.report.manifests.contains_key(&format!("{component}.yaml"))
     }
 
+    /// Whether there is something to put back: the kept copy, or the manifest itself, put back already.
+    pub fn can_restore(&self, component: Component) -> bool {
+        self.manifest_hash(component).is_some()
+    }
+
     /// The SHA-256 of the component's static manifest: of the file, or of the one that was taken away already.
     pub fn manifest_hash(&self, component: Component) -> Option<&str> {
         let name = format!("{component}.yaml");

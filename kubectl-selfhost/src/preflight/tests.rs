@@ -36,7 +36,7 @@ fn each_lack_has_its_finding() {
         (|facts| drop(facts.report.manifests.remove("kube-scheduler.yaml")), Some(Code::LayoutUnknown)),
     ];
     let inventory = kubeadm(1, "v1.36.3");
-    let plan = pivot::plan(&inventory, IMAGE).unwrap();
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
     for (index, (change, expected)) in cases.into_iter().enumerate() {
         let mut facts = healthy();
         change(&mut facts);
@@ -49,7 +49,7 @@ fn each_lack_has_its_finding() {
 #[test]
 fn a_bridge_of_ours_does_not_stand_in_its_own_way() {
     let mut inventory = kubeadm(1, "v1.36.3");
-    let plan = pivot::plan(&inventory, IMAGE).unwrap();
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
     inventory.bridges.push(plan.bridge(Component::ApiServer, "cp1").unwrap());
     let mut facts = healthy();
     facts.report.ports[0].free = false;
@@ -62,4 +62,30 @@ fn a_manifest_that_was_moved_away_already_is_known_by_its_kept_copy() {
     let hash = facts.report.manifests.remove("kube-scheduler.yaml").unwrap();
     facts.report.kept.insert("kube-scheduler.yaml".into(), hash);
     assert_eq!(facts.manifest_hash(Component::Scheduler), Some("00"));
+}
+
+#[test]
+fn what_cannot_be_put_back_has_its_finding() {
+    type Change = fn(&mut NodeFacts);
+    let cases: [(&str, Change, Option<Code>); 3] = [
+        ("nothing is kept", |_| {}, Some(Code::NotKept)),
+        ("kept", |facts| drop(facts.report.kept.insert("kube-scheduler.yaml".into(), "00".into())), None),
+        (
+            "put back already",
+            |facts| drop(facts.report.manifests.insert("kube-scheduler.yaml".into(), "00".into())),
+            None,
+        ),
+    ];
+    let mut plan = pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE, None).unwrap();
+    let restore =
+        Step { verb: Verb::Restore, component: Some(Component::Scheduler), node: Some("cp1".into()) };
+    plan.steps = vec![restore];
+    for (name, change, expected) in cases {
+        let mut facts = healthy();
+        facts.report.manifests.clear();
+        change(&mut facts);
+        let found: Vec<Code> =
+            nothing_to_restore(&plan, "cp1", &facts).iter().map(|finding| finding.code).collect();
+        assert_eq!(found, Vec::from_iter(expected), "{name}");
+    }
 }

@@ -51,6 +51,7 @@ mod tests {
             since: None,
             renewed: None,
             running,
+            record: None,
         }
     }
 

@@ -59,6 +59,7 @@ fn troubled() -> Inventory {
         since: Some("2026-06-01T11:50:00Z".parse().unwrap()),
         renewed: Some("2026-06-01T11:52:00Z".parse().unwrap()),
         running: false,
+        record: None,
     });
     inventory
 }

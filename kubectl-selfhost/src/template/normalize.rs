@@ -185,7 +185,7 @@ fn serve_every_node(container: &mut Container) {
 }
 
 /// A flag with the version that first knows it.
-const SHUTDOWN_FLAGS: [(&str, &str, u32); 3] = [
+pub(super) const SHUTDOWN_FLAGS: [(&str, &str, u32); 3] = [
     // Keeps serving while clients and load balancers notice that /readyz fails.
     ("shutdown-delay-duration", "5s", 13),
     // Then 429 with Retry-After and `Connection: close`, which client-go follows, instead of a closed connection.

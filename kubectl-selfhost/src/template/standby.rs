@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::{bridge, command_line, image, short_hash};
 
 /// Where the supervisors of a node keep their locks: on a file system in memory.
-const RUN: &str = "/run/selfhost-standby";
+pub const RUN: &str = "/run/selfhost-standby";
 
 /// Where the node part's program is mounted: the components' images have only the component.
 const PROGRAMS: &str = "/selfhost";

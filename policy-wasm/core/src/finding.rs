@@ -136,6 +136,14 @@ codes! {
     NotSelfHosted = "SH0222", Error;
     /// The version is too old for this tool to change the cluster; it can be inspected and planned.
     PlanOnly = "SH0223", Error;
+    /// A node has no kept manifest, so that there is nothing to go back to.
+    NotKept = "SH0224", Error;
+    /// A DaemonSet was changed since the pivot, and the change would be lost on the way back.
+    ChangedSincePivot = "SH0225", Error;
+    /// The DaemonSets have no revision to go back to.
+    NoRevision = "SH0226", Error;
+    /// What the newer version may have stored, the older one cannot read.
+    StorageUnreadable = "SH0227", Error;
     /// The target does not start.
     TargetFails = "SH0301", Error;
 }

@@ -131,6 +131,7 @@ fn operation(running: bool) -> OpenOperation {
         since: Some("2026-06-01T11:57:00Z".parse().unwrap()),
         renewed: Some("2026-06-01T11:58:00Z".parse().unwrap()),
         running,
+        record: None,
     }
 }
 

@@ -1,0 +1,300 @@
+//! Carrying a plan out under the lock, measuring meanwhile, and taking an upgrade back that fails.
+//!
+//! Invariant: the journal is written before the first change, and is there until nothing is half done.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use selfhost_core::component::Component;
+use selfhost_prober::{Budget, Handle, Load, Mode, Prober, Report};
+
+use super::report::{Summary, done};
+use super::{Job, Operator, unsafe_plan};
+use crate::api::ApiError;
+use crate::availability::{aim, reachable, server_address};
+use crate::error::Failure;
+use crate::execute::{self, Context, ExecuteError, Outcome};
+use crate::exit::Exit;
+use crate::inventory::Inventory;
+use crate::operation::Operation;
+use crate::operation::record::Record;
+use crate::plan::back::{self, Destination};
+use crate::plan::{Goal, Plan, Step, Verb, verify};
+use crate::preflight::Preflight;
+use crate::progress::Progress;
+use crate::terminal::Terminal;
+
+/// What an operation needs from its beginning to its end.
+struct Course<'a> {
+    node_image: &'a str,
+    preflight: &'a Preflight,
+    progress: &'a Progress,
+    operation: &'a Operation,
+    prober: &'a Handle,
+}
+
+/// What is known when the lock is taken.
+#[derive(Clone, Copy)]
+pub(super) struct Prepared<'a> {
+    /// The node image by digest, if some node told it.
+    pub(super) pinned: Option<&'a str>,
+    /// What the plan was made from.
+    pub(super) inventory: &'a Inventory,
+    /// The plan to which the user agreed.
+    pub(super) plan: &'a Plan,
+    /// What pre-flight found out.
+    pub(super) preflight: &'a Preflight,
+    /// What is shown meanwhile.
+    pub(super) progress: &'a Progress,
+}
+
+/// An operation that stopped, at its end or before.
+struct Ended<'a> {
+    plan: &'a Plan,
+    outcome: Outcome,
+    /// Whether taking it back succeeded; none where that was not tried.
+    back: Option<Result<(), Failure>>,
+    report: Report,
+    operation: Operation,
+    /// Whether an earlier run had begun it.
+    resumed: bool,
+}
+
+impl Operator<'_> {
+    /// Takes the lock, carries the plan out, and tells what it came to.
+    pub(super) async fn carry_out(
+        &self,
+        job: &Job<'_>,
+        prepared: &Prepared<'_>,
+        terminal: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let Prepared { pinned, inventory, plan, preflight, progress } = *prepared;
+        let client = self.connection.client();
+        let revisions = if plan.goal.changes_templates() { self.revisions().await? } else { Vec::new() };
+        let record = Record::new(inventory, plan, &job.asked, back::running(inventory, &revisions));
+        progress.begin("taking the lock");
+        let operation = Operation::begin(client, &plan.goal, &record, |by| {
+            progress.note(&format!("waiting for {by} to let go of the lock, or to be found dead"));
+        })
+        .await?;
+        // Whoever held the lock until now, and the cluster itself, may have gone on since the plan was made.
+        let plan = match (job.planner)(&self.observe().await?, pinned) {
+            Ok(again) if again.ends_as(plan) => again,
+            Ok(_) | Err(_) => {
+                if inventory.operation.is_some() {
+                    operation.leave().await
+                } else {
+                    operation.finish().await
+                }?;
+                return Err(Failure::message("the cluster changed since the plan was made", Exit::Failure)
+                    .with_hint(format!("plan again: {}", plan.goal.command())));
+            }
+        };
+        let plan = &plan;
+        let prober = self.prober(plan).await?;
+        let node_image = pinned.unwrap_or(&self.args.node_image);
+        let course = Course { node_image, preflight, progress, operation: &operation, prober: &prober };
+        let whole = async {
+            let outcome = self.execute(&course, plan, true).await;
+            let back = match &outcome.error {
+                Some(error) if job.rolls_back && is_taken_back(&plan.goal, &outcome, error) => {
+                    progress.end();
+                    progress.note(&format!("{error}"));
+                    progress.note(&format!("taking `{}` back", plan.goal));
+                    Some(self.take_back(&course, &plan.goal).await)
+                }
+                _ => None,
+            };
+            (outcome, back)
+        };
+        let (outcome, back) = tokio::select! {
+            whole = whole => whole,
+            Ok(()) = tokio::signal::ctrl_c() => {
+                progress.end();
+                operation.leave().await?;
+                writeln!(
+                    terminal.err,
+                    "Interrupted. The cluster serves; the operation is not finished. Next: kubectl selfhost resume, or kubectl selfhost abort",
+                )?;
+                return Ok(Exit::Interrupted);
+            }
+        };
+        progress.end();
+        let report = prober.stop().await;
+        let ended = Ended { plan, outcome, back, report, operation, resumed: inventory.operation.is_some() };
+        self.conclude(ended, progress, terminal).await
+    }
+
+    /// Gives the lock back, and tells what the operation came to.
+    async fn conclude(
+        &self,
+        ended: Ended<'_>,
+        progress: &Progress,
+        terminal: &mut Terminal,
+    ) -> Result<Exit, Failure> {
+        let Ended { plan, outcome, back, report, operation, resumed } = ended;
+        let mut summary = Summary {
+            goal: plan.goal.to_string(),
+            changed: outcome.changed,
+            seconds: progress.elapsed().as_secs_f64(),
+            ..Summary::default()
+        };
+        let Some(error) = outcome.error else {
+            operation.finish().await?;
+            summary.availability = Some(report);
+            self.write_summary(terminal, &summary, &done(&plan.goal, progress.elapsed()))?;
+            return Ok(Exit::Success);
+        };
+        match back {
+            Some(Ok(())) => {
+                operation.finish().await?;
+                let text = format!(
+                    "`{}` failed and was taken back: the control plane is as it was before, after {:.0} s.",
+                    plan.goal, summary.seconds
+                );
+                summary.failure = Some(error.to_string());
+                summary.rolled_back = true;
+                summary.availability = Some(report);
+                self.write_summary(terminal, &summary, &text)?;
+                Err(Failure::from(error).with_exit(Exit::Failure))
+            }
+            Some(Err(also)) => {
+                self.write_report(terminal, &report)?;
+                operation.leave().await?;
+                writeln!(terminal.err, "`{}` could not be taken back: {also}", plan.goal)?;
+                Err(Failure::from(error)
+                    .with_exit(Exit::Failure)
+                    .with_hint("once the cause is gone: kubectl selfhost abort"))
+            }
+            None if outcome.changed => {
+                self.write_report(terminal, &report)?;
+                operation.leave().await?;
+                Err(Failure::from(error).with_hint(
+                    "the cluster serves, and the operation is not finished; once the cause is gone: kubectl selfhost resume, or back to where it began: kubectl selfhost abort",
+                ))
+            }
+            None => {
+                self.write_report(terminal, &report)?;
+                // Nothing of this run; an earlier one may have changed something, and then its journal stays.
+                if resumed {
+                    operation.leave().await?;
+                } else {
+                    operation.finish().await?;
+                    writeln!(terminal.err, "Nothing was changed.")?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Carries out the steps of `plan`; with `budgeted` they stop when the budget is spent.
+    async fn execute(&self, course: &Course<'_>, plan: &Plan, budgeted: bool) -> Outcome {
+        let budget = Budget {
+            max_failed: self.args.max_failed_requests,
+            max_gap: self.args.max_gap.limit().unwrap_or(Duration::MAX),
+        };
+        let gate = |step: &Step| {
+            course.prober.mark(&step.to_string());
+            if budgeted {
+                budget.check(&course.prober.snapshot()).map_err(|exceeded| exceeded.to_string())
+            } else {
+                Ok(())
+            }
+        };
+        let context = Context {
+            client: self.connection.client().clone(),
+            plan,
+            facts: &course.preflight.nodes,
+            operation: course.operation,
+            settle: self.args.settle.limit().unwrap_or_default(),
+            progress: course.progress,
+            gate: &gate,
+        };
+        execute::run(&context).await
+    }
+
+    /// Brings the DaemonSets back to what the journal says of the beginning. No budget: what it costs is less than what
+    /// it costs to stay.
+    async fn take_back(&self, course: &Course<'_>, goal: &Goal) -> Result<(), Failure> {
+        let abort = Goal::Abort(Box::new(goal.clone()));
+        course.operation.turn(&abort).await?;
+        let inventory = self.observe().await?;
+        let record = inventory.operation.as_ref().and_then(|open| open.record.clone()).unwrap_or_default();
+        let destination = Destination { templates: record.templates, recorded: record.kubeadm_version };
+        let plan = back::plan(&inventory, abort, &destination, course.node_image).map_err(|findings| {
+            let reasons: Vec<String> =
+                findings.iter().map(|finding| format!("{}: {}", finding.subject, finding.message)).collect();
+            Failure::message(reasons.join("; "), Exit::Failure)
+        })?;
+        verify::verify(&plan).map_err(|error| unsafe_plan(&error))?;
+        self.execute(course, &plan, false).await.error.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// The prober, aimed at every API server that is reached from here, and at the address in the kubeconfig.
+    async fn prober(&self, plan: &Plan) -> Result<Handle, Failure> {
+        let port = plan.port(Component::ApiServer);
+        let mut addresses = vec![server_address(&self.connection).await?];
+        let nodes = plan.nodes.values().map(|node| {
+            let address = SocketAddr::new(node.address, port);
+            (address.to_string(), address)
+        });
+        for (name, address) in reachable(nodes).await {
+            if addresses.iter().all(|(_, known)| *known != address) {
+                addresses.push((name, address));
+            }
+        }
+        let config = aim(&self.connection, &addresses)
+            .await?
+            .load(Load::reads(Mode::New, 1, self.args.probe_rate))
+            .load(Load::reads(Mode::Reused, 1, self.args.probe_rate));
+        Prober::start(config).map_err(|error| {
+            Failure::message(error.to_string(), Exit::Usage).with_hint("choose another --probe-rate")
+        })
+    }
+}
+
+/// Whether an upgrade that stopped so is taken back: what it brought does not run, or costs too much. What has another
+/// cause is as bad on the way back.
+fn is_taken_back(goal: &Goal, outcome: &Outcome, error: &ExecuteError) -> bool {
+    let fails = match error {
+        ExecuteError::TargetFails { .. } | ExecuteError::Budget(_) => true,
+        ExecuteError::Api(ApiError::Timeout { .. }) => outcome.at == Some(Verb::Await),
+        ExecuteError::Api(_)
+        | ExecuteError::Task(_)
+        | ExecuteError::LockLost(_)
+        | ExecuteError::Stale { .. } => false,
+    };
+    fails && outcome.changed && goal.changes_templates()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_target_does_is_taken_back_and_nothing_else() {
+        let upgrade = Goal::Upgrade("v1.37.2".parse().unwrap());
+        let fails = || ExecuteError::TargetFails {
+            subject: "pod x".to_owned(),
+            reason: "it was ready, and is not any more".to_owned(),
+            words: None,
+        };
+        let timeout =
+            || ExecuteError::Api(ApiError::Timeout { what: "pod x".to_owned(), after: Duration::ZERO });
+        for (goal, error, at, changed, expected) in [
+            (&upgrade, fails(), Verb::Await, true, true),
+            (&upgrade, fails(), Verb::Bridge, true, true),
+            (&upgrade, fails(), Verb::Bridge, false, false),
+            (&upgrade, ExecuteError::Budget("spent".to_owned()), Verb::Release, true, true),
+            (&upgrade, timeout(), Verb::Await, true, true),
+            (&upgrade, timeout(), Verb::Release, true, false),
+            (&upgrade, ExecuteError::LockLost(Goal::Pivot), Verb::Await, true, false),
+            (&Goal::Pivot, fails(), Verb::Await, true, false),
+            (&Goal::Abort(Box::new(upgrade.clone())), fails(), Verb::Await, true, false),
+        ] {
+            let outcome = Outcome { error: None, at: Some(at), changed };
+            assert_eq!(is_taken_back(goal, &outcome, &error), expected, "{goal} {error} {at:?} {changed}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The acts of the way back to static Pods: taking a node from the DaemonSet, putting its manifest back, deleting the
+//! DaemonSet, and removing what was kept.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use selfhost_core::component::Component;
+use selfhost_core::labels;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::await_ready::of_daemonset;
+use super::{Context, ExecuteError};
+use crate::api::{self, ApiError, call};
+use crate::node_task::{self, KEPT, STATE, Task};
+use crate::template::{kept, standby};
+
+/// How long an old Pod may take to drain: its grace period, and a margin.
+const DRAIN: Duration = Duration::from_secs(120);
+
+/// How long the DaemonSet controller may take to delete the Pod of a node that it has lost.
+const NOTICE: Duration = Duration::from_secs(20);
+
+/// How long the node part may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Takes the component's label from the node, and waits until the DaemonSet's Pod there has drained and is gone.
+///
+/// The DaemonSet controller deletes it, `OnDelete` or not. Only where it does not come to that, the Pod is deleted
+/// here: a controller that has not seen the change yet would make another one.
+pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let label = BTreeMap::from([(labels::node_label(component), Value::Null)]);
+    api::merge(&nodes, node, json!({"metadata": {"labels": label}})).await?;
+    context.progress.waiting(&format!("the Pod of {component} to drain"));
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let begin = Instant::now();
+    let what = format!("the end of the Pod of {component} on {node}");
+    api::until::<_, ExecuteError, _, _>(what, DRAIN, || async {
+        let here = of_daemonset(&pods, component, node).await?;
+        let kept = here.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        for pod in kept.filter(|_| begin.elapsed() > NOTICE) {
+            api::delete(&pods, pod).await?;
+        }
+        Ok(here.is_empty().then_some(()))
+    })
+    .await
+}
+
+/// What the node part reports of a manifest that it put back.
+#[derive(Debug, Deserialize)]
+struct Restored {}
+
+/// Puts the kept manifest back. Nobody else listens on its port then: the DaemonSet's Pod is gone.
+pub async fn restore(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let stale = |message: &str| ExecuteError::Stale {
+        subject: format!("{component} on {node}"),
+        message: message.to_owned(),
+    };
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    if !of_daemonset(&pods, component, node).await?.is_empty() {
+        return Err(stale("the DaemonSet has made a Pod there again"));
+    }
+    let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
+    let name = format!("restore-{component}");
+    let mut args = vec![format!("--file={}", facts.manifest_path(component)), format!("--kept={KEPT}")];
+    let image = context.plan.nodes.get(node).and_then(|node| node.images.get(&component));
+    if let Some(image) = image {
+        args.extend([format!("--kept-image={}", image.kept), format!("--image={}", image.runs)]);
+    }
+    let task = Task {
+        name: "restore-manifest",
+        node,
+        image: &context.plan.around.node_image,
+        args,
+        directories: vec![facts.manifest_dir.clone(), KEPT.to_owned()],
+        limit: LIMIT,
+    };
+    context.progress.waiting(&format!("{name} on {node}"));
+    node_task::run::<Restored>(&context.client, &task).await?;
+    Ok(())
+}
+
+/// Deletes the DaemonSet, which must have no Pod any more.
+pub async fn remove(context: &Context<'_>, component: Component) -> Result<(), ExecuteError> {
+    let name = component.daemonset_name();
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let of_app = ListParams::default().labels(&format!("{}={name}", labels::K8S_APP));
+    let left = call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?;
+    if let Some(pod) = left.items.first() {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
+        return Err(ExecuteError::Stale {
+            subject: format!("daemonset kube-system/{name}"),
+            message: format!("it still has pod {} on {node}", pod.name_any()),
+        });
+    }
+    let daemonsets: Api<DaemonSet> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    if let Some(daemonset) = api::get(&daemonsets, name).await? {
+        api::delete(&daemonsets, &daemonset).await?;
+    }
+    Ok(())
+}
+
+/// What the node part reports of a task after which less is there.
+#[derive(Debug, Deserialize)]
+struct Removed {}
+
+/// Removes the node's standby, what is kept on the node, then our marks on it, in that order: a mark tells that there is
+/// something to remove.
+pub async fn clean(context: &Context<'_>, node: &str) -> Result<(), ExecuteError> {
+    let facts = context.facts.get(node).ok_or_else(|| ExecuteError::Stale {
+        subject: format!("node {node}"),
+        message: "it was not inspected".to_owned(),
+    })?;
+    let manifests = &facts.manifest_dir;
+    let task = |name, args: Vec<String>, directories| Task {
+        name,
+        node,
+        image: &context.plan.around.node_image,
+        args,
+        directories,
+        limit: LIMIT,
+    };
+    let standby = task(
+        "remove-standby",
+        vec![format!("--manifests={manifests}"), format!("--state={STATE}")],
+        vec![manifests.clone(), STATE.to_owned()],
+    );
+    context.progress.waiting(&format!("remove-standby on {node}"));
+    node_task::run::<Removed>(&context.client, &standby).await?;
+    standby_gone(context, node).await?;
+    let clean = task(
+        "clean",
+        vec![
+            format!("--manifests={manifests}"),
+            format!("--state={STATE}"),
+            format!("--run={}", standby::RUN),
+        ],
+        // The parents: a directory that is mounted cannot be removed.
+        vec![manifests.clone(), "/var/lib".to_owned(), "/run".to_owned()],
+    );
+    context.progress.waiting(&format!("clean on {node}"));
+    node_task::run::<Removed>(&context.client, &clean).await?;
+    let own = |keys: [String; 3]| -> BTreeMap<String, Value> {
+        keys.into_iter().map(|key| (key, Value::Null)).collect()
+    };
+    let patch = json!({"metadata": {
+        "labels": own(Component::ALL.map(|component| labels::node_label(component).to_owned())),
+        "annotations": own(Component::ALL.map(kept::annotation)),
+    }});
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    Ok(api::merge(&nodes, node, patch).await?)
+}
+
+/// Waits until the kubelet has seen that the standby's manifests are gone, and has ended its Pods.
+async fn standby_gone(context: &Context<'_>, node: &str) -> Result<(), ExecuteError> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let here = ListParams::default()
+        .labels(&format!("{}={}", labels::COMPONENT, labels::STANDBY))
+        .fields(&format!("spec.nodeName={node}"));
+    context.progress.waiting(&format!("the end of the standby on {node}"));
+    api::until::<_, ApiError, _, _>(format!("the end of the standby on {node}"), DRAIN, || async {
+        let left = call(format!("list the standby's Pods on {node}"), || pods.list(&here)).await?;
+        Ok(left.items.is_empty().then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
+/// The component's static Pod on the node, as the kubelet shows it.
+pub async fn mirror(pods: &Api<Pod>, component: Component, node: &str) -> Result<Option<Pod>, ApiError> {
+    let pod = api::get(pods, &format!("{component}-{node}")).await?;
+    Ok(pod.filter(|pod| pod.annotations().contains_key(labels::MIRROR)))
+}
