@@ -1,8 +1,11 @@
 //! What the tests share: clusters, and reading what `status` says.
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use selfhost_tests::drive::{components, run, settled};
 use selfhost_tests::verify::TEST_CLUSTERS;
 use selfhost_tests::{Cluster, Progress, Spec};
@@ -53,6 +56,51 @@ pub(crate) fn nothing_left(cluster: &Cluster) -> Result<()> {
         ensure!(begin.elapsed() < Duration::from_secs(90), "left over: {left}");
         std::thread::sleep(Duration::from_secs(1));
     }
+}
+
+/// Nothing of this tool is left at all: as before the first pivot.
+pub(crate) fn nothing_of_ours(cluster: &Cluster) -> Result<()> {
+    nothing_left(cluster)?;
+    let objects = ["-n", "kube-system", "get", "ds,pods,cm,leases", "-o", "name"];
+    let objects = cluster.kubectl(&objects)?;
+    let nodes = cluster.kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata}"])?;
+    for (what, text, mark) in [
+        ("objects", &objects, "self-hosted-"),
+        ("objects", &objects, "standby"),
+        ("nodes", &nodes, "selfhost"),
+    ] {
+        ensure!(!text.contains(mark), "{mark} is left among {what}: {text}");
+    }
+    for node in cluster.control_planes() {
+        let left = "ls -d /var/lib/selfhost /run/selfhost* 2>/dev/null; nft list tables | grep selfhost";
+        let left = cluster.exec(node, &["sh", "-c", &format!("{left}; true")])?;
+        ensure!(left.trim().is_empty(), "left on {node}: {left}");
+    }
+    Ok(())
+}
+
+/// Every file of a node's directory, with its permissions and content.
+pub(crate) fn tree(
+    cluster: &Cluster,
+    node: &str,
+    directory: &str,
+) -> Result<BTreeMap<PathBuf, (u32, Vec<u8>)>> {
+    let mut files = BTreeMap::new();
+    read_tree(&cluster.node_dir(node, directory)?, &mut files)?;
+    Ok(files)
+}
+
+fn read_tree(directory: &Path, files: &mut BTreeMap<PathBuf, (u32, Vec<u8>)>) -> Result<()> {
+    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            read_tree(&path, files)?;
+        } else {
+            let mode = path.metadata()?.permissions().mode();
+            files.insert(path.clone(), (mode, std::fs::read(&path)?));
+        }
+    }
+    Ok(())
 }
 
 fn leftovers(cluster: &Cluster) -> Result<String> {

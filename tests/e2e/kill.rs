@@ -1,4 +1,4 @@
-//! SIGKILL of the plugin at every step: the cluster goes on serving, and the same command finishes.
+//! SIGKILL of the plugin at every step: the cluster goes on serving, and the same command or `resume` finishes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -56,8 +56,8 @@ fn step_name(node: &str, component: &str, action: &str) -> String {
     }
 }
 
-/// Runs the command again and again, and kills it at the first step at which it was not killed before, until it ends by
-/// itself.
+/// Runs the command, or `resume` by turns, again and again, and kills it at the first step at which it was not killed
+/// before, until it ends by itself.
 fn kill_everywhere(
     cluster: &Cluster,
     arguments: &[&str],
@@ -68,6 +68,7 @@ fn kill_everywhere(
         let delay = Duration::from_millis([0, 700, 2500][round % 3]);
         let new =
             |line: &str| step(line).is_some_and(|step| planned.contains(step) && !killed.contains(step));
+        let arguments = if round % 2 == 0 { arguments } else { &["resume", "--yes"] };
         let met = run_and_kill(cluster, arguments, delay, new)?;
         if met.is_empty() {
             return Ok(killed);

@@ -1,4 +1,4 @@
-//! Pivot and upgrade of a one-node cluster under load: nothing is lost, and nothing is left.
+//! Pivot, unpivot and upgrade of a one-node cluster under load: nothing is lost, and nothing is left.
 
 use std::fs;
 use std::thread;
@@ -14,24 +14,29 @@ use crate::common;
 /// Who operates, and how.
 const OPERATOR: [&str; 7] = ["--yes", "-o", "json", "--as", "ann", "--as-group", "control-plane-operators"];
 
-/// The main job, once: a kubeadm cluster becomes self-hosted and is upgraded, at 200 requests a second, by a user with
-/// the rights that the documentation hands out and no others.
+/// The main job, once: a kubeadm cluster becomes self-hosted, goes back, becomes self-hosted again and is upgraded, at
+/// 200 requests a second, by a user with the rights that the documentation hands out and no others.
 #[test]
-fn pivot_and_upgrade_lose_no_request() -> Result<()> {
+fn pivot_unpivot_and_upgrade_lose_no_request() -> Result<()> {
     let cluster = common::cluster("operations", 1)?;
     let manifests = manifests(&cluster)?;
+    let etc = common::tree(&cluster, "cp1", "/etc/kubernetes")?;
     docs::apply_roles(cluster.kubectl_command()?)?;
 
     let before = run(&cluster, &["status", "-o", "json"])?.json()?;
     ensure!(common::hosting(&before) == ["static-pod"; 3], "{before:#}");
 
     let load = Load::start(&cluster, 200)?;
+    let there = run(&cluster, &[&["pivot"], &OPERATOR[..]].concat())?.success()?;
+    let back = run(&cluster, &[&["unpivot"], &OPERATOR[..]].concat())?.success()?;
+    ensure!(common::tree(&cluster, "cp1", "/etc/kubernetes")? == etc, "/etc/kubernetes is not what it was");
+    common::nothing_of_ours(&cluster)?;
     let pivot = run(&cluster, &[&["pivot"], &OPERATOR[..]].concat())?.success()?;
     let upgrade = run(&cluster, &[&["upgrade", "v1.37"], &OPERATOR[..]].concat())?.success()?;
     let availability = load.stop()?;
     println!("{}", availability.table());
     availability.expect_none_failed()?;
-    for report in [pivot.json()?, upgrade.json()?] {
+    for report in [there.json()?, back.json()?, pivot.json()?, upgrade.json()?] {
         ensure!(report["availability"]["total"]["counts"]["failed"] == 0, "{report:#}");
         ensure!(report["changed"] == true, "{report:#}");
     }
@@ -49,7 +54,11 @@ fn pivot_and_upgrade_lose_no_request() -> Result<()> {
         ensure!(kept == *text, "the kept manifest of {component} is not what kubeadm wrote");
     }
 
-    for again in [&["pivot", "--yes", "-o", "json"][..], &["upgrade", "v1.37.2", "--yes", "-o", "json"]] {
+    for again in [
+        &["pivot", "--yes", "-o", "json"][..],
+        &["upgrade", "v1.37.2", "--yes", "-o", "json"],
+        &["resume", "-o", "json"],
+    ] {
         let report = run(&cluster, again)?.success()?.json()?;
         ensure!(report["changed"] == false, "{report:#}");
     }

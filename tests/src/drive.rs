@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -79,6 +79,30 @@ pub fn run(cluster: &Cluster, arguments: &[&str]) -> Result<Outcome> {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     })
+}
+
+/// Runs the plugin to its end, and shows each line of its standard error as it comes.
+pub fn run_seeing(cluster: &Cluster, arguments: &[&str], mut see: impl FnMut(&str)) -> Result<Outcome> {
+    let mut child = selfhost(cluster, arguments)?
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("run the plugin")?;
+    let mut stdout = child.stdout.take().context("its standard output")?;
+    let reader = thread::spawn(move || {
+        let mut out = String::new();
+        stdout.read_to_string(&mut out).map(|_| out)
+    });
+    let mut err = String::new();
+    for line in BufReader::new(child.stderr.take().context("its standard error")?).lines() {
+        let line = line?;
+        see(&line);
+        err += &line;
+        err.push('\n');
+    }
+    let status = child.wait().context("wait for the plugin")?;
+    let out = reader.join().map_err(|_| anyhow!("the reader of its standard output panicked"))??;
+    Ok(Outcome { code: status.code(), out, err })
 }
 
 /// Runs the plugin until a line of its standard error satisfies `when`, and kills it with SIGKILL after `delay`, or as

@@ -65,7 +65,9 @@ fn unhealthy(inventory: &Inventory, goal: &Goal) -> Vec<Finding> {
                 Finding::new(Code::Missing, subject, "has no Pod")
                     .hint(format!("kubectl -n kube-system get pods --field-selector spec.nodeName={name}")),
             );
-        } else if let Some(instance) = here.iter().find(|instance| !is_ready(&instance.pod)) {
+        } else if !here.iter().any(|instance| is_ready(&instance.pod))
+            && let Some(instance) = here.first()
+        {
             let pod = instance.pod.metadata.name.as_deref().unwrap_or_default();
             findings.push(
                 Finding::new(Code::Unhealthy, subject, "is not ready, and a swap needs a healthy start")
