@@ -9,10 +9,25 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::paths;
 use crate::progress::{HEARTBEAT, Progress};
 
 /// Lines of output an error shows.
 const SHOWN: usize = 12;
+
+/// Cargo in the checkout, as whoever types it would run it: without what `cargo run` gave to this process.
+///
+/// Some build scripts ask for those variables (ring's does). Where they differ, everything above is built anew whenever
+/// cargo is called from here after it was called by hand, and the other way round.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(paths::checkout());
+    let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
+        cargo.env_remove(name);
+    }
+    cargo
+}
 
 /// Runs `command` and returns what it wrote to standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {

@@ -3,7 +3,7 @@
 //! Invariant: shows what a user would see: each command is printed, and its output goes to this terminal as it is.
 
 use std::io::Write;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
@@ -11,7 +11,7 @@ use clap::Parser;
 use crate::cluster::Cluster;
 use crate::drive::{self, Load};
 use crate::progress::Progress;
-use crate::{Spec, host, paths, refusal};
+use crate::{Spec, command, host, refusal};
 
 /// Name of the cluster, which stays for a look around.
 const NAME: &str = "demo";
@@ -74,9 +74,7 @@ fn run(cli: &Cli) -> Result<()> {
 /// Builds the plugin as it is released.
 pub(crate) fn build(progress: &Progress) -> Result<()> {
     progress.step("plugin built", || {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .current_dir(paths::checkout())
+        let status = command::cargo()
             .args(["build", "--release", "--package", "kubectl-selfhost"])
             .status()
             .context("run cargo")?;

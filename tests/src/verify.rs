@@ -3,9 +3,8 @@
 //! Invariant: one run at a time on a machine; what an earlier run left is removed before clusters are made, and clusters
 //! of anybody else are not touched.
 
-use std::ffi::OsString;
 use std::io::Write;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -14,7 +13,7 @@ use clap::{Parser, ValueEnum};
 use crate::binaries::Binaries;
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::progress::Progress;
-use crate::{host, images, lock, packages, paths, refusal};
+use crate::{command, host, images, lock, packages, paths, refusal};
 
 /// Beginning of the names of clusters that tests make.
 pub const TEST_CLUSTERS: &str = "e2e-";
@@ -162,8 +161,7 @@ fn test(name: &str, arguments: &[&str]) -> Result<()> {
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let status = Command::new(program).current_dir(paths::checkout()).args(arguments).status()?;
+    let status = command::cargo().args(arguments).status()?;
     if !status.success() {
         bail!("cargo {} ended with {status}", arguments.join(" "));
     }

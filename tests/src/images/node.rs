@@ -35,13 +35,10 @@ pub fn image(progress: &Progress) -> Result<Image> {
 }
 
 fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
-    let checkout = paths::checkout();
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Its own, so as not to wait for a build that goes on beside this.
     let target = paths::target().join("node-image");
-    let mut build = Command::new(cargo);
+    let mut build = command::cargo();
     build
-        .current_dir(&checkout)
         .args([
             "build",
             "--package",
