@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::bridge::{Bridge, Credentials, Error as BridgeError};
 use self::readiness::{Answer, Readiness, Step};
 use crate::clock;
+use crate::nft::closing;
 use crate::nft::divert::{self, Divert};
 use crate::{nft, sockets, standby, stop};
 
@@ -73,6 +74,7 @@ pub(crate) fn run(config: &Config, log: &mut dyn Write) -> Result<(), Error> {
     let public = Bridge::load(config.divert.public().port(), config.credentials.clone())?;
     let mut gate = Gate { divert: &config.divert, installed: false, last: None, trouble: None, log };
     gate.say(&format!("waiting for {bridge}"));
+    gate.forget_soon();
 
     let (events, inbox) = mpsc::sync_channel(0);
     let stopping = events.clone();
@@ -189,6 +191,16 @@ impl Gate<'_> {
         }
     }
 
+    /// Makes the kernel forget connections soon that were reset: a client may use their ports again.
+    fn forget_soon(&mut self) {
+        if let Err(error) = closing::install(self.divert) {
+            self.say(&format!(
+                "connections whose client uses the port of a reset one again go where that one went: {}",
+                crate::chain(&error)
+            ));
+        }
+    }
+
     /// Begins, renews or ends the divert; a table that somebody removed is installed again.
     fn lease(&mut self, diverting: bool) -> Result<(), nft::Error> {
         let change = if diverting { divert::renew(self.divert) } else { divert::withdraw(self.divert) };
@@ -250,6 +262,7 @@ impl Gate<'_> {
             }
         }
         nft::apply(&divert::remove(self.divert)).map_err(Error::Remove)?;
+        closing::remove(self.divert).map_err(Error::Remove)?;
         self.say("removed the divert: asked to stop");
         Ok(())
     }

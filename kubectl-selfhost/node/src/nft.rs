@@ -2,6 +2,7 @@
 //!
 //! Invariant: each document is one transaction: all of it holds afterwards, or nothing of it.
 
+pub(crate) mod closing;
 pub(crate) mod divert;
 pub(crate) mod probe;
 pub(crate) mod scratch;
@@ -38,17 +39,25 @@ impl Error {
 
 /// Applies `document` as one transaction.
 pub(crate) fn apply(document: &Nftables<'_>) -> Result<(), Error> {
+    feed(&["-j", "-f", "-"], &serde_json::to_vec(document).map_err(Error::Output)?)
+}
+
+/// Runs a script in nft's own language, as one transaction: for what its JSON dialect has no words for.
+fn run_script(script: &str) -> Result<(), Error> {
+    feed(&["-f", "-"], script.as_bytes())
+}
+
+fn feed(arguments: &[&str], input: &[u8]) -> Result<(), Error> {
     // Not `nftables::helper`: it leaves nft's standard error to the caller's, and the text is what a person needs.
     let mut child = Command::new(NFT)
-        .args(["-j", "-f", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(Error::Run)?;
-    let document = serde_json::to_vec(document).map_err(Error::Output)?;
     if let Some(mut stdin) = child.stdin.take()
-        && let Err(error) = stdin.write_all(&document)
+        && let Err(error) = stdin.write_all(input)
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         // (A broken pipe means that nft has ended already; its own words follow.)

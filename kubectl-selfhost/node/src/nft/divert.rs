@@ -75,6 +75,11 @@ impl Divert {
         Self { table: STANDBY_TABLE, ..self }
     }
 
+    /// The table's name.
+    pub(crate) fn table(&self) -> &'static str {
+        self.table
+    }
+
     /// The diverted destinations: the node's address, then the Service's.
     pub(crate) fn targets(&self) -> &[SocketAddr] {
         &self.targets

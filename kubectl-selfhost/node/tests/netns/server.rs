@@ -139,6 +139,10 @@ fn serve(stream: TcpStream, tls: Arc<ServerConfig>, name: &str, readyz: &Mutex<R
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(tls)?, stream));
     loop {
         let head = read_head(&mut stream)?;
+        if head.starts_with("GET /reset ") {
+            rustix::net::sockopt::set_socket_linger(&stream.get_mut().sock, Some(Duration::ZERO))?;
+            return Ok(());
+        }
         let status = if head.starts_with("GET /readyz ") {
             let mut readyz = readyz.lock().expect("no handler panics");
             let now = *readyz;
@@ -175,7 +179,15 @@ pub(crate) struct Client(BufReader<StreamOwned<ClientConnection, TcpStream>>);
 impl Client {
     /// Connects, without saying anything yet but TLS's greeting.
     pub(crate) fn connect(address: SocketAddr, pki: &Pki) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+        Self::greet(TcpStream::connect_timeout(&address, LIMIT)?, pki)
+    }
+
+    /// The same, from a chosen address and port.
+    pub(crate) fn connect_from(source: SocketAddr, address: SocketAddr, pki: &Pki) -> Result<Self> {
+        Self::greet(connect_from(source, address)?, pki)
+    }
+
+    fn greet(stream: TcpStream, pki: &Pki) -> Result<Self> {
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
         let connection = ClientConnection::new(Arc::clone(&pki.client), ServerName::try_from(NAME)?)?;
@@ -195,6 +207,17 @@ impl Client {
         let mut body = vec![0; length.trim().parse()?];
         self.0.read_exact(&mut body)?;
         Ok(String::from_utf8(body)?)
+    }
+}
+
+impl Client {
+    /// Has the server reset the connection, without a goodbye from anybody.
+    pub(crate) fn reset(mut self) -> Result<()> {
+        self.0.get_mut().write_all(b"GET /reset HTTP/1.1\r\n\r\n")?;
+        match self.0.get_mut().sock.read(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),
+            other => bail!("{other:?} instead of a reset"),
+        }
     }
 }
 
