@@ -99,7 +99,7 @@ impl Checkpoint {
         for (path, slot) in &slots {
             found.push((path, *slot, look(path)?));
         }
-        let damaged = found
+        let damaged: Vec<String> = found
             .iter()
             .filter_map(|(path, _, slot)| match slot {
                 Slot::Damaged(why) => Some(format!("{}: {why}", path.display())),
@@ -111,8 +111,11 @@ impl Checkpoint {
             Slot::Empty | Slot::Damaged(_) => None,
         });
         let latest = latest.max();
+        let good = found.iter().filter(|(.., slot)| matches!(slot, Slot::Good { .. })).count() as u64;
         if let Some((generation, file, there)) = &latest
             && *there == content
+            // Of an earlier generation that is damaged, or gone, the next one takes the place.
+            && good == 2.min(*generation)
         {
             let generation = *generation;
             return Ok(report::Checkpoint { file: (*file).clone(), generation, changed: false, damaged });

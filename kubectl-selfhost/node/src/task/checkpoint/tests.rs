@@ -103,6 +103,20 @@ fn whatever_is_damaged_is_replaced_and_never_the_good_one() {
 }
 
 #[test]
+fn there_are_two_good_ones_again_after_one_was_lost() {
+    for lose in [|file: &Path| fs::write(file, ""), |file: &Path| fs::remove_file(file)] {
+        let node = Node::new();
+        let first = node.checkpoint("v1").file;
+        node.checkpoint("v2");
+        lose(&first).unwrap();
+        let mended = node.checkpoint("v2");
+        assert_eq!((mended.changed, mended.generation, mended.file), (true, 3, first));
+        assert!(matches!(look(&node.slot("b")).unwrap(), Slot::Good { generation: 2, .. }));
+        assert!(!node.checkpoint("v2").changed, "again");
+    }
+}
+
+#[test]
 fn what_is_no_standby_is_refused() {
     let node = Node::new();
     for content in ["", "{}", r#"{"kind":"Pod","metadata":{"name":"etcd"}}"#] {
