@@ -6,15 +6,19 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EnvVar, ExecAction, HostPathVolumeSource, Pod, PodTemplateSpec, Probe,
-    SecurityContext, Volume, VolumeMount,
+    ResourceRequirements, SecurityContext, Volume, VolumeMount,
 };
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use selfhost_core::component::Component;
 use selfhost_core::{flags, labels};
 
 use super::{sealed_hash, short_hash};
+
+/// What the gate asks for: it runs `nft` once a second, and a divert that is not renewed lapses.
+const GATE_CPU: &str = "50m";
 
 /// The name of the gate's container in an API server's bridge.
 pub const GATE: &str = "gate";
@@ -98,9 +102,6 @@ fn move_port(component: Component, container: &mut Container) {
     for get in probes.into_iter().flatten().filter_map(|probe| probe.http_get.as_mut()) {
         get.port = IntOrString::Int(i32::from(component.bridge_port()));
     }
-    // A node that is full by requests has room for a minute of a second copy, or pre-flight would have refused: the
-    // kubelet must neither refuse the bridge nor evict another Pod for it.
-    container.resources = None;
     // The last words of a target that does not start are in the Pod's status, without a right to read logs.
     container.termination_message_policy = Some("FallbackToLogsOnError".to_owned());
 }
@@ -152,6 +153,7 @@ fn gate(server: &Container, volumes: &[Volume], public: u16, around: &Surroundin
             timeout_seconds: Some(2),
             ..Probe::default()
         }),
+        resources: Some(cpu_request(GATE_CPU)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         volume_mounts: Some(vec![VolumeMount {
             name: "selfhost-ca".to_owned(),
@@ -167,6 +169,12 @@ fn gate(server: &Container, volumes: &[Volume], public: u16, around: &Surroundin
         ..Volume::default()
     };
     (container, volume)
+}
+
+/// A weight among the node's containers: what asks for nothing gets next to nothing of a busy CPU.
+pub fn cpu_request(cpu: &str) -> ResourceRequirements {
+    let requests = BTreeMap::from([("cpu".to_owned(), Quantity(cpu.to_owned()))]);
+    ResourceRequirements { requests: Some(requests), ..ResourceRequirements::default() }
 }
 
 /// The certificate authority by which an API server of this command line is known, as its container sees it.

@@ -17,6 +17,9 @@ use serde_json::Value;
 
 use super::{bridge, command_line, image, short_hash};
 
+/// What each container asks for: enough to be heard on a busy node, and little for two generations of four.
+const DORMANT_CPU: &str = "10m";
+
 /// Where the supervisors of a node keep their locks: on a file system in memory.
 pub const RUN: &str = "/run/selfhost-standby";
 
@@ -131,6 +134,8 @@ fn local(mut container: Container, component: Component, address: IpAddr) -> Con
     container.liveness_probe = None;
     container.readiness_probe = None;
     container.startup_probe = None;
+    // Dormant, it needs nothing; and while it serves, little else runs.
+    container.resources = Some(bridge::cpu_request(DORMANT_CPU));
     for variable in container.env.iter_mut().flatten().filter(|variable| variable.name == "HOST_IP") {
         *variable =
             EnvVar { name: variable.name.clone(), value: Some(address.to_string()), value_from: None };
