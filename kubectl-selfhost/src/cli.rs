@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 pub mod abort;
+pub mod checkpoint;
 pub mod completion;
 pub mod duration;
 pub mod global;
@@ -72,6 +73,7 @@ pub enum Command {
     Upgrade(upgrade::Args),
     Resume(resume::Args),
     Abort(abort::Args),
+    Checkpoint(checkpoint::Args),
     Probe(probe::Args),
     Completion(completion::Args),
     Version(version::Args),

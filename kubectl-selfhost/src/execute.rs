@@ -7,6 +7,7 @@
 pub mod await_ready;
 pub mod bridge;
 pub mod checkpoint;
+pub mod ends;
 pub mod leader;
 pub mod replace;
 pub mod unpivot;
@@ -40,6 +41,8 @@ pub struct Context<'a> {
     pub plan: &'a Plan,
     /// What pre-flight learned of the nodes.
     pub facts: &'a BTreeMap<String, NodeFacts>,
+    /// How often the Pods had ended that were there when the operation began.
+    pub before: ends::Ends,
     /// The lock and the journal.
     pub operation: &'a Operation,
     /// How long a new Pod must stay ready before its bridge is released.
@@ -270,9 +273,13 @@ async fn clean_up(context: &Context<'_>) -> Result<(), ApiError> {
         api::delete(&pods, &task).await?;
     }
     let bridges = ListParams::default().labels(labels::BRIDGE);
-    until("the end of every bridge", Duration::from_secs(90), || async {
-        let left = call("list the bridges", || pods.list(&bridges)).await?;
-        Ok(left.items.is_empty().then_some(()))
+    until::<_, ApiError, _, _>("the end of every bridge", Duration::from_secs(90), || async {
+        let left = call("list the bridges", || pods.list(&bridges)).await?.items;
+        // Whatever one was for is done, be it that a power cut did it.
+        for bridge in left.iter().filter(|bridge| bridge.metadata.deletion_timestamp.is_none()) {
+            api::delete(&pods, bridge).await?;
+        }
+        Ok(left.is_empty().then_some(()))
     })
     .await?;
     let retired = context.plan.steps.iter().filter(|step| step.verb == Verb::Retire);

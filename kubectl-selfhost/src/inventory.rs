@@ -4,7 +4,9 @@
 //! `Unknown` in it, never a missing value that reads as fine.
 
 pub mod certificates;
+pub mod checkpoints;
 pub mod credentials;
+pub mod drift;
 pub mod observe;
 pub mod operation;
 pub mod recognize;

@@ -8,6 +8,7 @@ pub mod back;
 pub mod goal;
 pub mod pivot;
 pub mod preconditions;
+pub mod refresh;
 pub mod unpivot;
 pub mod upgrade;
 pub mod verify;
@@ -26,7 +27,7 @@ use serde::Serialize;
 pub use crate::inventory::recognize::is_ready;
 pub use goal::{Goal, UnknownGoal};
 
-use crate::inventory::{Instance, Inventory};
+use crate::inventory::{Instance, Inventory, checkpoints};
 use crate::template::{self, bridge, standby};
 
 /// Components on nodes: what an operation is about, where that is not all of them.
@@ -200,7 +201,7 @@ impl Plan {
         Some(standby::content(&self.templates, node, address, &peers, &self.around))
     }
 
-    /// Adds a checkpoint for each of `nodes` whose standby is not what the plan ends with.
+    /// Adds a checkpoint for each of `nodes` whose standby is not what the plan ends with, or is damaged.
     fn with_checkpoints(mut self, inventory: &Inventory, nodes: impl Fn(&str) -> bool) -> Self {
         let written = |node: &str| {
             self.steps.iter().any(|it| it.verb == Verb::Checkpoint && it.node.as_deref() == Some(node))
@@ -209,6 +210,7 @@ impl Plan {
             let wanted = self.standby(node).and_then(|content| standby::hash(&content));
             inventory.checkpoint(node).and_then(|pod| template::sealed_hash(&pod.metadata))
                 != wanted.as_deref()
+                || !checkpoints::damage(inventory, node).is_empty()
         });
         let steps: Vec<Step> = stale
             .map(|node| Step { verb: Verb::Checkpoint, component: None, node: Some(node.clone()) })
@@ -250,9 +252,8 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
     };
     let replaced = !is_static && instances.iter().any(|i| is_new(&i) && is_ready(&i.pod));
     let bridged = inventory.bridges.iter().any(|pod| bridge_of(pod) == Some((component, node.to_owned())));
-
     let has_standby = inventory.checkpoint(node).is_some();
-    let is_lost = instances.is_empty() && !bridged && has_standby;
+    let is_lost = is_lost(inventory, component, node);
 
     let verbs: &[Verb] = match (component, replaced, bridged) {
         _ if is_lost => &[Verb::Apply, Verb::Start, Verb::Await],
@@ -298,6 +299,17 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
         .iter()
         .map(|verb| Step { verb: *verb, component: Some(component), node: Some(node.to_owned()) })
         .collect()
+}
+
+/// Whether nothing of the component is left on the node but its standby, which serves: somebody deleted the DaemonSet, or
+/// the power was cut between two steps. A bridge that is not ready does not count: it waits for the standby's port.
+fn is_lost(inventory: &Inventory, component: Component, node: &str) -> bool {
+    let here = (component, node.to_owned());
+    let bridge_serves =
+        inventory.bridges.iter().any(|pod| bridge_of(pod).as_ref() == Some(&here) && is_ready(pod));
+    inventory.instances_on(component, node).next().is_none()
+        && !bridge_serves
+        && inventory.checkpoint(node).is_some()
 }
 
 /// Which component a bridge Pod stands in for, and on which node.

@@ -1,4 +1,4 @@
-//! The arguments that `pivot` and `upgrade` share: how an operation asks, shows, waits and measures.
+//! The arguments that all commands share which change a control plane: how an operation asks, shows, waits and measures.
 
 use clap::ValueEnum;
 

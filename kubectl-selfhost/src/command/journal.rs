@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::inventory::{Inventory, OpenOperation};
 use crate::operation::record::Record;
 use crate::plan::back::{self, Destination};
-use crate::plan::{Goal, Plan, pivot, unpivot, upgrade};
+use crate::plan::{Goal, Plan, pivot, refresh, unpivot, upgrade};
 use crate::terminal::Terminal;
 
 use super::operate::{Job, Operator, Planner};
@@ -87,7 +87,9 @@ pub(super) fn plan(
                 Err(findings)
             }
         }
+        Goal::Refresh => refresh::plan(inventory, Goal::Refresh, node_image),
         Goal::Abort(aborted) => match aborted.as_ref() {
+            Goal::Refresh => refresh::plan(inventory, goal.clone(), node_image),
             Goal::Pivot => unpivot::plan(inventory, node_image, unpivot(Some(&record.was_static()))),
             Goal::Unpivot => pivot::plan(inventory, node_image, Some(&record.was_static())),
             Goal::Upgrade(_) | Goal::Rollback(_) | Goal::Abort(_) => {

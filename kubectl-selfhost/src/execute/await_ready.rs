@@ -49,7 +49,7 @@ pub async fn await_ready(
         .await?
     };
     context.progress.waiting(&format!("pod {}", pod.name_any()));
-    wait_ready(&pods, &pod).await?;
+    wait_ready(&context.before, &pods, &pod, |_| false).await?;
     if component == Component::ApiServer && !is_static {
         annotate(context, &pods, &pod, node).await?;
     }
@@ -58,7 +58,7 @@ pub async fn await_ready(
         pod.name_any(),
         context.settle.as_secs()
     ));
-    stay_ready(&pods, &pod, context.settle).await
+    stay_ready(context, &pods, &pod).await
 }
 
 /// The component's DaemonSet Pods on the node.
@@ -78,7 +78,8 @@ async fn annotate(context: &Context<'_>, pods: &Api<Pod>, pod: &Pod, node: &str)
     Ok(api::merge(pods, &pod.name_any(), annotation).await?)
 }
 
-async fn stay_ready(pods: &Api<Pod>, pod: &Pod, settle: Duration) -> Result<(), ExecuteError> {
+async fn stay_ready(context: &Context<'_>, pods: &Api<Pod>, pod: &Pod) -> Result<(), ExecuteError> {
+    let settle = context.settle;
     let name = pod.name_any();
     let begin = std::time::Instant::now();
     while begin.elapsed() < settle {
@@ -92,7 +93,7 @@ async fn stay_ready(pods: &Api<Pod>, pod: &Pod, settle: Duration) -> Result<(), 
         match now {
             None => return Err(lost("it was deleted by somebody")),
             Some(now) => {
-                if let Some(error) = failure(&now) {
+                if let Some(error) = failure(&context.before, &now) {
                     return Err(error);
                 }
                 if !is_ready(&now) {

@@ -1,6 +1,6 @@
 //! Starting and removing a bridge.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
@@ -8,6 +8,7 @@ use selfhost_core::component::Component;
 use selfhost_core::labels;
 
 use super::await_ready::of_daemonset;
+use super::ends::{self, Ends};
 use super::unpivot::mirror;
 use super::{Context, ExecuteError};
 use crate::api;
@@ -18,6 +19,11 @@ use crate::template::{bridge, sealed_hash};
 /// How long a component may take to become ready: kubeadm's own startup probe allows 250 s.
 const START: Duration = Duration::from_secs(260);
 
+/// From a gate's beginning until the kernel has forgotten every connection that was reset before: ten seconds
+/// (`nf_conntrack_tcp_timeout_close`), and the gate's own start. A client that used such a port again would reach the
+/// server that is about to go.
+const FORGOTTEN: Duration = Duration::from_secs(12);
+
 /// Starts the bridge, or finds the one that an interrupted operation left, and waits until it is ready.
 pub async fn start(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     let wanted = context.plan.bridge(component, node).ok_or_else(|| ExecuteError::Stale {
@@ -26,12 +32,26 @@ pub async fn start(context: &Context<'_>, component: Component, node: &str) -> R
     })?;
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let name = wanted.name_any();
-    let pod = match api::get(&pods, &name).await? {
-        Some(pod) if is_kept(&pod, &wanted, serves(&pods, component, node).await?) => pod,
-        _ => node_task::start(&pods, &wanted).await?,
+    let (pod, made) = match api::get(&pods, &name).await? {
+        Some(pod) if is_kept(&pod, &wanted, serves(&pods, component, node).await?) => (pod, None),
+        _ => (node_task::start(&pods, &wanted).await?, Some(Instant::now())),
     };
     context.progress.waiting(&format!("pod {name}"));
-    wait_ready(&pods, &pod).await
+    wait_ready(&context.before, &pods, &pod, is_port_held).await?;
+    // The standby's gate, where there is one, has seen to that long ago.
+    let standby = context.plan.nodes.get(node).is_some_and(|planned| planned.standby);
+    if let Some(made) = made.filter(|_| component == Component::ApiServer && !standby) {
+        context.progress.waiting("the end of what the kernel remembers");
+        tokio::time::sleep(FORGOTTEN.saturating_sub(made.elapsed())).await;
+    }
+    Ok(())
+}
+
+/// Whether a container ended because somebody still has its port: an earlier bridge that drains, or a standby that
+/// stands in. The kubelet starts it again, and in the end it has the port.
+fn is_port_held(error: &ExecuteError) -> bool {
+    let ExecuteError::TargetFails { words, .. } = error else { return false };
+    words.as_ref().is_some_and(|words| words.contains("address already in use"))
 }
 
 /// Whether a bridge that is there is used, and not replaced by the one that is wanted.
@@ -52,8 +72,13 @@ async fn serves(pods: &Api<Pod>, component: Component, node: &str) -> Result<boo
     Ok(own.iter().chain(&mirror).any(is_ready))
 }
 
-/// Waits until the Pod is ready, or until it is clear that it will not be.
-pub async fn wait_ready(pods: &Api<Pod>, pod: &Pod) -> Result<(), ExecuteError> {
+/// Waits until the Pod is ready, or until it fails in a way that does not pass.
+pub async fn wait_ready(
+    before: &Ends,
+    pods: &Api<Pod>,
+    pod: &Pod,
+    passes: impl Fn(&ExecuteError) -> bool,
+) -> Result<(), ExecuteError> {
     let name = pod.name_any();
     api::until(format!("pod {name}"), START, || async {
         match api::get(pods, &name).await? {
@@ -62,17 +87,18 @@ pub async fn wait_ready(pods: &Api<Pod>, pod: &Pod) -> Result<(), ExecuteError> 
                 reason: "it was deleted by somebody".to_owned(),
                 words: None,
             }),
-            Some(now) => match failure(&now) {
-                Some(error) => Err(error),
-                None => Ok(is_ready(&now).then_some(())),
+            Some(now) if is_ready(&now) => Ok(Some(())),
+            Some(now) => match failure(before, &now) {
+                Some(error) if !passes(&error) => Err(error),
+                Some(_) | None => Ok(None),
             },
         }
     })
     .await
 }
 
-/// What shows that the Pod will not become ready: it was refused, has no image, or ended by itself.
-pub fn failure(pod: &Pod) -> Option<ExecuteError> {
+/// What shows that the Pod will not become ready: it was refused, has no image, or has ended by itself.
+pub fn failure(before: &Ends, pod: &Pod) -> Option<ExecuteError> {
     let fails = |reason: String, words: Option<String>| ExecuteError::TargetFails {
         subject: format!("pod {}", pod.name_any()),
         reason,
@@ -81,14 +107,10 @@ pub fn failure(pod: &Pod) -> Option<ExecuteError> {
     if let Some(message) = node_task::why_not_started(pod) {
         return Some(fails(message, None));
     }
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    statuses.iter().find_map(|status| {
-        let ended = [status.state.as_ref(), status.last_state.as_ref()];
-        let ended = ended.into_iter().flatten().find_map(|state| state.terminated.as_ref())?;
-        let message = ended.message.as_deref().unwrap_or_default();
-        let words = last_line(message);
-        Some(fails(format!("container {} ended with exit code {}", status.name, ended.exit_code), words))
-    })
+    let status = before.since(pod)?;
+    let ended = ends::end(status)?;
+    let words = last_line(ended.message.as_deref().unwrap_or_default());
+    Some(fails(format!("container {} ended with exit code {}", status.name, ended.exit_code), words))
 }
 
 /// The line that says why: the last one that is an error of the component, or else the last one.
@@ -179,7 +201,7 @@ mod tests {
             ),
         ];
         for (status, expected) in cases {
-            let text = failure(&pod(&status)).map(|error| error.to_string());
+            let text = failure(&Ends::default(), &pod(&status)).map(|error| error.to_string());
             match expected {
                 None => assert_eq!(text, None, "{status}"),
                 Some(part) => assert!(text.as_ref().is_some_and(|t| t.contains(part)), "{status}: {text:?}"),

@@ -16,6 +16,8 @@ pub enum Goal {
     Upgrade(KubeVersion),
     /// To the newest revision of the DaemonSets that is of this version.
     Rollback(KubeVersion),
+    /// What runs now becomes each node's checkpoint.
+    Refresh,
     /// Back to where this one began.
     Abort(Box<Goal>),
 }
@@ -30,7 +32,7 @@ impl Goal {
     pub fn ends_static(&self) -> bool {
         match self {
             Self::Unpivot => true,
-            Self::Pivot | Self::Upgrade(_) | Self::Rollback(_) => false,
+            Self::Pivot | Self::Upgrade(_) | Self::Rollback(_) | Self::Refresh => false,
             Self::Abort(goal) => **goal == Self::Pivot,
         }
     }
@@ -39,7 +41,7 @@ impl Goal {
     pub fn goes_back(&self) -> bool {
         match self {
             Self::Rollback(_) => true,
-            Self::Pivot | Self::Unpivot | Self::Upgrade(_) => false,
+            Self::Pivot | Self::Unpivot | Self::Upgrade(_) | Self::Refresh => false,
             Self::Abort(goal) => matches!(**goal, Self::Upgrade(_)),
         }
     }
@@ -73,6 +75,7 @@ impl fmt::Display for Goal {
             Self::Unpivot => f.write_str("unpivot"),
             Self::Upgrade(target) => write!(f, "upgrade {target}"),
             Self::Rollback(target) => write!(f, "upgrade --rollback {target}"),
+            Self::Refresh => f.write_str("checkpoint refresh"),
             Self::Abort(goal) => write!(f, "abort {goal}"),
         }
     }
@@ -93,6 +96,7 @@ impl FromStr for Goal {
         match text {
             "pivot" => Ok(Self::Pivot),
             "unpivot" => Ok(Self::Unpivot),
+            "checkpoint refresh" => Ok(Self::Refresh),
             _ => match text.strip_prefix("upgrade ").ok_or_else(unknown)? {
                 target if target.starts_with("--rollback ") => {
                     Ok(Self::Rollback(version(target.trim_start_matches("--rollback "))?))
@@ -110,7 +114,8 @@ mod tests {
     #[test]
     fn each_goal_is_read_as_it_is_written() {
         let version = || "v1.37.2".parse().unwrap();
-        let goals = [Goal::Pivot, Goal::Unpivot, Goal::Upgrade(version()), Goal::Rollback(version())];
+        let goals =
+            [Goal::Pivot, Goal::Unpivot, Goal::Refresh, Goal::Upgrade(version()), Goal::Rollback(version())];
         let aborts = goals.clone().map(|goal| Goal::Abort(Box::new(goal)));
         for goal in goals.into_iter().chain(aborts) {
             assert_eq!(goal.to_string().parse(), Ok(goal));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::ResourceExt as _;
 use selfhost_core::component::{Component, Hosting};
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::labels;
@@ -390,4 +391,27 @@ fn normalizing_is_stable_for_every_component() {
         let (metadata, spec) = (template.metadata.clone().unwrap(), template.spec.clone().unwrap());
         assert_eq!(normalize(component, &metadata, &spec, None), Ok(template));
     }
+}
+
+#[test]
+fn a_refresh_writes_what_has_served() {
+    let refresh = |inventory: &Inventory| refresh::plan(inventory, Goal::Refresh, IMAGE);
+    let mut inventory = self_hosted(2, "v1.36.3");
+    assert!(refresh(&inventory).unwrap().is_empty(), "every standby holds what runs");
+
+    let template = &mut inventory.daemonsets.get_mut(&Component::Scheduler).unwrap().spec.template;
+    template.spec.as_mut().unwrap().containers[0].command.as_mut().unwrap().push("--v=4".into());
+    assert_eq!(listing(&refresh(&inventory).unwrap()), "cp1 write checkpoint\ncp2 write checkpoint");
+    let abort = Goal::Abort(Box::new(Goal::Refresh));
+    assert!(refresh::plan(&inventory, abort, IMAGE).unwrap().is_empty());
+
+    // Edited, and not rolled: no Pod has run it.
+    let daemonset = inventory.daemonsets.get_mut(&Component::Scheduler).unwrap();
+    let generation = ("deprecated.daemonset.template.generation".to_owned(), "2".to_owned());
+    daemonset.metadata.annotations = Some([generation].into());
+    for instance in &mut inventory.instances {
+        instance.pod.labels_mut().insert("pod-template-generation".into(), "1".into());
+    }
+    assert_eq!(codes(refresh(&inventory)), ["SH0109"]);
+    assert_eq!(codes(refresh(&kubeadm(1, "v1.36.3"))), ["SH0222"]);
 }

@@ -11,7 +11,8 @@ use selfhost_core::labels;
 
 use super::pivot::current_template;
 use super::{
-    Goal, OtherImage, Plan, PlannedNode, Scope, Step, Verb, bridge_of, is_ready, planned_nodes, preconditions,
+    Goal, OtherImage, Plan, PlannedNode, Scope, Step, Verb, bridge_of, is_lost, is_ready, planned_nodes,
+    preconditions,
 };
 use crate::inventory::{Instance, Inventory};
 use crate::template::bridge;
@@ -158,6 +159,7 @@ fn swap(inventory: &Inventory, component: Component, node: &str) -> Vec<Step> {
     let replaced = ready && !hosts(inventory, component, node);
     let bridged = inventory.bridges.iter().any(|pod| bridge_of(pod) == Some((component, node.to_owned())));
     let verbs: &[Verb] = match (component, replaced, bridged) {
+        _ if is_lost(inventory, component, node) => &[Verb::Withdraw, Verb::Restore, Verb::Await],
         (_, true, false) => &[],
         (Component::ApiServer, true, true) => &[Verb::Await, Verb::Release],
         (_, true, true) => &[Verb::Await, Verb::Release, Verb::HandOver],

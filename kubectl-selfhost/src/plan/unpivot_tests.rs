@@ -61,7 +61,10 @@ fn an_interrupted_unpivot_is_finished() {
     let mut inventory = noted(1, "v1.36.3");
     inventory.operation = Some(interrupted("unpivot"));
     let api_server = Component::ApiServer;
-    inventory.bridges.push(whole.bridge(api_server, "cp1").unwrap());
+    let mut bridge = whole.bridge(api_server, "cp1").unwrap();
+    let ready = serde_json::json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    bridge.status = serde_json::from_value(ready).unwrap();
+    inventory.bridges.push(bridge);
     assert_eq!(unpivot(&inventory).unwrap().steps, whole.steps, "bridge started");
 
     let mut withdrawn = inventory.clone();
@@ -70,6 +73,12 @@ fn an_interrupted_unpivot_is_finished() {
     labels.as_mut().unwrap().remove(labels::node_label(api_server));
     let plan = unpivot(&withdrawn).unwrap();
     assert_eq!(plan.steps, whole.steps, "withdrawn, and not put back: {}", listing(&plan));
+
+    // The power was cut at that moment: the standby serves, and holds the bridge's port.
+    withdrawn.bridges[0].status = None;
+    let plan = unpivot(&withdrawn).unwrap();
+    let verbs: Vec<Verb> = plan.steps[..3].iter().map(|step| step.verb).collect();
+    assert_eq!(verbs, [Verb::Withdraw, Verb::Restore, Verb::Await], "{}", listing(&plan));
 
     returned(&mut inventory, api_server, "cp1");
     let plan = unpivot(&inventory).unwrap();

@@ -53,7 +53,11 @@ pub fn verify(plan: &Plan) -> Result<(), Unsafe> {
     }
     verify_removals(plan)?;
     verify_standbys(plan)?;
-    verify_steps(&plan.steps, plan.goal.goes_back())
+    // Where nothing of a component is, nothing can be taken away, and its standby serves already.
+    let is_lost = |component: Component, node: &str| {
+        plan.nodes.get(node).is_some_and(|it| it.standby && !it.hosting.contains_key(&component))
+    };
+    verify_steps(&plan.steps, plan.goal.goes_back(), is_lost)
 }
 
 /// No DaemonSet is deleted that runs a component on a node which is not taken from it before, and no node loses what is
@@ -114,7 +118,7 @@ fn verify_standbys(plan: &Plan) -> Result<(), Unsafe> {
 }
 
 /// `back` for the way to an older version, on which the order of components is the other way round.
-fn verify_steps(steps: &[Step], back: bool) -> Result<(), Unsafe> {
+fn verify_steps(steps: &[Step], back: bool, is_lost: impl Fn(Component, &str) -> bool) -> Result<(), Unsafe> {
     let mut open: Option<Swap> = None;
     let mut applied = Vec::new();
     let mut last = None;
@@ -135,17 +139,18 @@ fn verify_steps(steps: &[Step], back: bool) -> Result<(), Unsafe> {
             Some(swap) if swap.component == component && swap.node == node => swap,
             Some(_) => return Err(Unsafe::Overlap(step.clone())),
             None if step.verb == Verb::HandOver => continue,
-            None => open.insert(Swap::begin(step, component, node)),
+            None => open.insert(Swap::begin(step, component, node, is_lost(component, node))),
         };
         match step.verb {
             Verb::Bridge => swap.serves = Meanwhile::Bridge,
             Verb::Announce => swap.announced = true,
             Verb::Apply => applied.push(component),
             Verb::Retire | Verb::Delete | Verb::Withdraw => {
-                if swap.serves != Meanwhile::Bridge {
+                if swap.serves == Meanwhile::Nobody {
                     return Err(Unsafe::NoBridge(step.clone()));
                 }
-                if component == Component::ApiServer && !swap.announced {
+                let by_bridge = swap.serves == Meanwhile::Bridge;
+                if component == Component::ApiServer && by_bridge && !swap.announced {
                     return Err(Unsafe::NotAnnounced(step.clone()));
                 }
                 if step.verb == Verb::Withdraw {
@@ -155,13 +160,11 @@ fn verify_steps(steps: &[Step], back: bool) -> Result<(), Unsafe> {
                 }
                 swap.proven = false;
             }
-            // Nothing was there, so nothing is taken away.
-            Verb::Start if swap.serves == Meanwhile::Nobody => swap.serves = Meanwhile::Standby,
-            Verb::Start => return Err(Unsafe::Overlap(step.clone())),
+            Verb::Start if swap.serves == Meanwhile::Standby => {}
             Verb::Await if swap.serves == Meanwhile::Standby => open = None,
             Verb::Await => swap.proven = true,
             Verb::Release if swap.proven => open = None,
-            Verb::Release => return Err(Unsafe::NoBridge(step.clone())),
+            Verb::Start | Verb::Release => return Err(Unsafe::NoBridge(step.clone())),
             Verb::Restore if !swap.withdrawn => return Err(Unsafe::TwoCopies(step.clone())),
             Verb::Restore => swap.proven = false,
             Verb::HandOver | Verb::Adopt | Verb::Checkpoint | Verb::Record | Verb::Remove | Verb::Clean => {}
@@ -182,10 +185,6 @@ enum Meanwhile {
 }
 
 /// A swap between its first step and its release.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and any of them may come first"
-)]
 struct Swap {
     component: Component,
     node: String,
@@ -199,12 +198,12 @@ struct Swap {
 }
 
 impl Swap {
-    fn begin(step: &Step, component: Component, node: &str) -> Self {
+    fn begin(step: &Step, component: Component, node: &str, is_lost: bool) -> Self {
         Self {
             component,
             node: node.to_owned(),
             first: step.clone(),
-            serves: Meanwhile::Nobody,
+            serves: if is_lost { Meanwhile::Standby } else { Meanwhile::Nobody },
             announced: false,
             withdrawn: false,
             proven: false,
@@ -250,11 +249,12 @@ mod tests {
     fn finds_what_must_never_happen() {
         use Component::{ApiServer, Scheduler};
         use Verb::{
-            Announce, Apply, Await, Bridge, Delete, HandOver, Release, Remove, Restore, Retire, Withdraw,
+            Announce, Apply, Await, Bridge, Delete, HandOver, Release, Remove, Restore, Retire, Start,
+            Withdraw,
         };
         let whole = [Bridge, Announce, Apply, Delete, Await, Release];
         let check = |steps: &[Step], expected: Option<&str>| {
-            let found = verify_steps(steps, false).err().map(|e| format!("{e:?}"));
+            let found = verify_steps(steps, false, |_, node| node == "lost").err().map(|e| format!("{e:?}"));
             let name = found.as_deref().map(|text| text.split('(').next().unwrap_or_default());
             assert_eq!(name, expected, "{steps:?}");
         };
@@ -275,12 +275,20 @@ mod tests {
         check(&steps(ApiServer, "a", &[Bridge, Withdraw, Restore, Await, Release]), Some("NotAnnounced"));
         check(&steps(ApiServer, "a", &[Bridge, Announce, Restore, Await, Release]), Some("TwoCopies"));
         check(&steps(ApiServer, "a", &[Bridge, Announce, Withdraw, Restore, Release]), Some("NoBridge"));
+        check(&steps(ApiServer, "lost", &[Apply, Start, Await]), None);
+        check(&steps(ApiServer, "lost", &[Withdraw, Restore, Await]), None);
+        check(&steps(ApiServer, "a", &[Apply, Start, Await]), Some("NoBridge"));
+        check(&steps(ApiServer, "a", &[Withdraw, Restore, Await]), Some("NoBridge"));
         let remove = Step { verb: Remove, component: Some(ApiServer), node: None };
         let early = [steps(ApiServer, "a", &unpivot[..4]), vec![remove]].concat();
         check(&early, Some("Overlap"));
         let late = [steps(Scheduler, "a", &[Await, Release]), steps(ApiServer, "a", &whole)].concat();
         check(&late, Some("Order"));
-        assert_eq!(verify_steps(&late, true), Ok(()), "on the way back the API servers come last");
+        assert_eq!(
+            verify_steps(&late, true, |_, _| false),
+            Ok(()),
+            "on the way back the API servers come last"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod health;
 pub mod hosting;
 pub mod operation;
+pub mod standby;
 pub mod versions;
 
 #[cfg(test)]
@@ -17,7 +18,7 @@ mod tests;
 
 /// Every finding but those of the observation itself.
 pub fn all(inventory: &Inventory) -> Vec<Finding> {
-    let questions: [fn(&Inventory) -> Vec<Finding>; 15] = [
+    let questions: [fn(&Inventory) -> Vec<Finding>; 17] = [
         health::node_not_ready,
         health::missing,
         health::not_ready,
@@ -26,7 +27,9 @@ pub fn all(inventory: &Inventory) -> Vec<Finding> {
         hosting::rolls_by_itself,
         hosting::drift,
         hosting::made_by_kubeadm,
-        hosting::no_standby,
+        standby::missing,
+        standby::damaged,
+        standby::stale,
         versions::differ,
         versions::component_skew,
         versions::kubelet_skew,

@@ -149,7 +149,7 @@ fn trouble() {
               them
       SH0114  operation upgrade v1.37.2: interrupted at "swap kube-scheduler on
               cp-2"; run by ann@desk, last seen 8m ago
-              hint: kubectl selfhost upgrade v1.37.2 goes on where it stopped
+              hint: kubectl selfhost resume goes on where it stopped, kubectl selfhost abort goes back
     Each code is explained at https://github.com/kubectl-selfhost/kubectl-selfhost/blob/main/docs/reference/findings.md
 
     To finish what was begun: kubectl selfhost upgrade v1.37.2
@@ -199,7 +199,7 @@ fn wide() {
               them
       SH0114  operation upgrade v1.37.2: interrupted at "swap kube-scheduler on
               cp-2"; run by ann@desk, last seen 8m ago
-              hint: kubectl selfhost upgrade v1.37.2 goes on where it stopped
+              hint: kubectl selfhost resume goes on where it stopped, kubectl selfhost abort goes back
     Each code is explained at https://github.com/kubectl-selfhost/kubectl-selfhost/blob/main/docs/reference/findings.md
 
     To finish what was begun: kubectl selfhost upgrade v1.37.2

@@ -89,6 +89,10 @@ codes! {
     OperationOpen = "SH0114", Warning;
     /// A bridge Pod is left over.
     BridgeLeft = "SH0115", Warning;
+    /// One of a node's two checkpoints would not act.
+    CheckpointDamaged = "SH0116", Warning;
+    /// A node's latest checkpoint is not what runs there.
+    CheckpointStale = "SH0117", Warning;
 
     /// A control-plane node is not ready.
     NodeNotReady = "SH0201", Error;

@@ -14,6 +14,7 @@ use super::{Job, Operator, unsafe_plan};
 use crate::api::ApiError;
 use crate::availability::{aim, reachable, server_address};
 use crate::error::Failure;
+use crate::execute::ends::Ends;
 use crate::execute::{self, Context, ExecuteError, Outcome};
 use crate::exit::Exit;
 use crate::inventory::Inventory;
@@ -27,6 +28,8 @@ use crate::terminal::Terminal;
 
 /// What an operation needs from its beginning to its end.
 struct Course<'a> {
+    /// How often the Pods had ended that were there at the beginning.
+    before: Ends,
     node_image: &'a str,
     preflight: &'a Preflight,
     progress: &'a Progress,
@@ -79,7 +82,8 @@ impl Operator<'_> {
         })
         .await?;
         // Whoever held the lock until now, and the cluster itself, may have gone on since the plan was made.
-        let plan = match (job.planner)(&self.observe().await?, pinned) {
+        let found = self.observe().await?;
+        let plan = match (job.planner)(&found, pinned) {
             Ok(again) if again.ends_as(plan) => again,
             Ok(_) | Err(_) => {
                 if inventory.operation.is_some() {
@@ -94,7 +98,9 @@ impl Operator<'_> {
         let plan = &plan;
         let prober = self.prober(plan).await?;
         let node_image = pinned.unwrap_or(&self.args.node_image);
-        let course = Course { node_image, preflight, progress, operation: &operation, prober: &prober };
+        let before = Ends::of(&found);
+        let course =
+            Course { before, node_image, preflight, progress, operation: &operation, prober: &prober };
         let whole = async {
             let outcome = self.execute(&course, plan, true).await;
             let back = match &outcome.error {
@@ -206,6 +212,7 @@ impl Operator<'_> {
             client: self.connection.client().clone(),
             plan,
             facts: &course.preflight.nodes,
+            before: course.before.clone(),
             operation: course.operation,
             settle: self.args.settle.limit().unwrap_or_default(),
             progress: course.progress,

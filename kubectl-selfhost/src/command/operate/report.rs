@@ -70,6 +70,7 @@ pub(super) fn done(goal: &Goal, took: Duration) -> String {
         Goal::Pivot => "The control plane is self-hosted".to_owned(),
         Goal::Unpivot => "The control plane is made of static Pods".to_owned(),
         Goal::Upgrade(target) | Goal::Rollback(target) => format!("The control plane runs {target}"),
+        Goal::Refresh => "Every standby holds what runs now".to_owned(),
         Goal::Abort(goal) => format!("The control plane is as it was before `{goal}`"),
     };
     format!("{what}, after {:.0} s.\nNext: kubectl selfhost status", took.as_secs_f64())

@@ -309,7 +309,7 @@ fn taken_by(call: &str) -> Right {
 /// The rights that the roles for `status` in the documentation grant.
 fn documented() -> Vec<Right> {
     let docs = include_str!("../../../../docs/reference/rbac.md");
-    let docs = docs.split("\n## Roles for `pivot`").next().unwrap();
+    let docs = docs.split("\n## Roles for operations").next().unwrap();
     let mut rights = Vec::new();
     for block in docs.split("```yaml\n").skip(1) {
         for document in block.split("```").next().unwrap().split("---\n") {

@@ -8,15 +8,7 @@ use selfhost_core::finding::{Code, Finding};
 use selfhost_core::labels;
 
 use super::some_of;
-use crate::inventory::{Inventory, Part, recognize};
-
-/// The Pods' label with the generation of the template that they were made from; the DaemonSet controller sets it
-/// from [`TEMPLATE_GENERATION`].
-const POD_GENERATION: &str = "pod-template-generation";
-
-/// The DaemonSet's annotation with the generation of its template (k8s.io/api, `apps/v1`,
-/// `DeprecatedTemplateGeneration`; in use, whatever its name says).
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+use crate::inventory::{Inventory, drift};
 
 /// SH0102: a component runs both as static Pod and from a DaemonSet.
 pub fn mixed(inventory: &Inventory) -> Vec<Finding> {
@@ -69,7 +61,7 @@ pub fn strategy(daemonset: &DaemonSet) -> &str {
 pub fn drift(inventory: &Inventory) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (component, daemonset) in &inventory.daemonsets {
-        let stale = stale_nodes(inventory, *component, daemonset);
+        let stale = drift::stale_nodes(inventory, *component, daemonset);
         if !stale.is_empty() {
             findings.push(
                 Finding::new(
@@ -92,30 +84,6 @@ fn plural(names: &[&str]) -> &'static str {
     if names.len() == 1 { "s" } else { "" }
 }
 
-/// The nodes whose Pod was made from an older template.
-fn stale_nodes<'a>(inventory: &'a Inventory, component: Component, daemonset: &DaemonSet) -> Vec<&'a str> {
-    let Some(wanted) = daemonset.metadata.annotations.as_ref().and_then(|all| all.get(TEMPLATE_GENERATION))
-    else {
-        return Vec::new();
-    };
-    // A template that was edited back has a new generation, and Pods that are as they should be: the controller,
-    // which compares contents, knows. Its count is about the generation that it has seen.
-    let status = daemonset.status.as_ref();
-    let seen = status.and_then(|status| status.observed_generation) == daemonset.metadata.generation;
-    if let Some(status) = status.filter(|_| seen)
-        && status.updated_number_scheduled.unwrap_or(0) >= status.current_number_scheduled
-    {
-        return Vec::new();
-    }
-    inventory
-        .instances
-        .iter()
-        .filter(|it| it.component == component && it.hosting == Hosting::SelfHosted)
-        .filter(|it| recognize::label(&it.pod, POD_GENERATION).is_some_and(|made_from| made_from != wanted))
-        .map(|it| it.node.as_str())
-        .collect()
-}
-
 /// SH0110: the cluster was made self-hosted by kubeadm 1.5 to 1.18: its DaemonSets do not have our selector.
 pub fn made_by_kubeadm(inventory: &Inventory) -> Vec<Finding> {
     let foreign: Vec<&str> = inventory
@@ -135,36 +103,6 @@ pub fn made_by_kubeadm(inventory: &Inventory) -> Vec<Finding> {
     vec![
         Finding::new(Code::KubeadmSelfHosted, "control plane", message)
             .hint("kubectl selfhost upgrade adopts them"),
-    ]
-}
-
-/// SH0111: nothing on a node would bring its self-hosted control plane back after a reboot.
-pub fn no_standby(inventory: &Inventory) -> Vec<Finding> {
-    if inventory.unread.contains(&Part::Pods) {
-        return Vec::new();
-    }
-    let mut bare: Vec<&str> = inventory
-        .instances
-        .iter()
-        .filter(|it| it.component == Component::ApiServer && it.hosting == Hosting::SelfHosted)
-        .map(|it| it.node.as_str())
-        .filter(|node| !inventory.standbys.contains_key(*node))
-        // A node that has the static Pod, too, comes back with that.
-        .filter(|node| {
-            !inventory.instances_on(Component::ApiServer, node).any(|it| it.hosting == Hosting::StaticPod)
-        })
-        .collect();
-    bare.dedup();
-    if bare.is_empty() {
-        return Vec::new();
-    }
-    let message = format!(
-        "nothing on {} starts it again after a power cut: the kubelet learns of it from the API alone",
-        some_of(&bare)
-    );
-    vec![
-        Finding::new(Code::NoStandby, "control plane", message)
-            .hint("kubectl selfhost pivot writes a standby"),
     ]
 }
 

@@ -29,7 +29,8 @@ pub fn open(inventory: &Inventory) -> Vec<Finding> {
         let finding =
             Finding::new(Code::OperationOpen, subject, format!("interrupted{step}; run by {holder}{last}"));
         match &operation.command {
-            Some(command) => finding.hint(format!("{command} goes on where it stopped")),
+            Some(_) => finding
+                .hint("kubectl selfhost resume goes on where it stopped, kubectl selfhost abort goes back"),
             None => finding.hint("kubectl -n kube-system get configmap selfhost-operation -o yaml"),
         }
     };

@@ -2,6 +2,7 @@
 
 use selfhost_core::component::{Component, Hosting};
 use selfhost_core::finding::{Code, Finding, Severity};
+use selfhost_core::labels;
 use serde_json::json;
 
 use super::*;
@@ -314,7 +315,7 @@ fn sh0111_no_standby() {
     );
     // Half way of a pivot the static Pod is still there.
     inventory.instances.push(instance(Component::ApiServer, "cp-2", Hosting::StaticPod, V));
-    assert!(hosting::no_standby(&inventory).is_empty());
+    assert!(standby::missing(&inventory).is_empty());
 }
 
 #[test]
@@ -369,7 +370,7 @@ fn sh0114_operation() {
         &inventory,
         &[
             "SH0114 warning operation upgrade v1.37.2: interrupted at \"swap kube-apiserver on cp-1\"; run by ann@desk, \
-           last seen 2m ago | kubectl selfhost upgrade v1.37.2 goes on where it stopped",
+           last seen 2m ago | kubectl selfhost resume goes on where it stopped, kubectl selfhost abort goes back",
         ],
     );
 }
@@ -387,4 +388,73 @@ fn sh0115_bridge_left() {
     );
     inventory.unread.insert(Part::Lease);
     check(&inventory, &[]);
+}
+
+/// Two generations of a standby on the node, the latest first, which the kubelet shows as running.
+fn generations(inventory: &mut Inventory, node: &str) {
+    let pod = |number: u64| {
+        let mut pod = testing::standby(node);
+        let annotations = pod.metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::CHECKPOINT.to_owned(), number.to_string());
+        pod
+    };
+    inventory.standbys.insert(node.to_owned(), vec![pod(7), pod(6)]);
+}
+
+#[test]
+fn sh0116_checkpoint_damaged() {
+    let mut inventory = self_hosted_cluster(&["cp-1", "cp-2"], V);
+    generations(&mut inventory, "cp-2");
+    check(&inventory, &[]);
+    let mut gone = inventory.clone();
+    gone.standbys.get_mut("cp-2").unwrap().remove(1);
+    check(
+        &gone,
+        &[
+            "SH0116 warning standby on cp-2: of two checkpoints only 7 is there | kubectl selfhost checkpoint refresh",
+        ],
+    );
+    // A container that was not made yet is not one that ended.
+    let latest = &mut inventory.standbys.get_mut("cp-2").unwrap()[0];
+    break_down(latest, "ContainerCreating");
+    check(&inventory, &[]);
+    let latest = &mut inventory.standbys.get_mut("cp-2").unwrap()[0];
+    for container in latest.status.as_mut().unwrap().container_statuses.iter_mut().flatten() {
+        let message = "12:00 started\nerror: checkpoint 7 is damaged\n  hint: write it anew";
+        let ended = json!({"terminated": {"exitCode": 1, "message": message}});
+        container.last_state = Some(serde_json::from_value(ended).unwrap());
+    }
+    check(
+        &inventory,
+        &[
+            "SH0116 warning standby on cp-2: checkpoint 7 does not run: control-plane-standby: error: checkpoint 7 is \
+           damaged | kubectl selfhost checkpoint refresh",
+        ],
+    );
+}
+
+#[test]
+fn sh0117_checkpoint_stale() {
+    use crate::plan::tests::{self_hosted, v};
+    let inventory = self_hosted(1, "v1.36.3");
+    assert_eq!(lines(standby::stale(&inventory)), [""; 0]);
+    let edited = |inventory: &mut Inventory, tag: &str| {
+        let template = &mut inventory.daemonsets.get_mut(&Component::Scheduler).unwrap().spec.template;
+        let image = template.spec.as_mut().unwrap().containers[0].image.as_mut().unwrap();
+        *image = selfhost_core::version::retag(image, &v(tag));
+    };
+    for (tag, severity, message) in [
+        ("v1.36.4", "warning", "is not what runs"),
+        ("v1.38.0", "error", "is of a version that must not join what runs"),
+    ] {
+        let mut inventory = inventory.clone();
+        edited(&mut inventory, tag);
+        let expected = format!(
+            "SH0117 {severity} checkpoint control-plane-standby on cp1: {message}: kube-scheduler | kubectl selfhost \
+             checkpoint refresh"
+        );
+        assert_eq!(lines(standby::stale(&inventory)), [expected]);
+        inventory.operation = Some(operation(false));
+        assert_eq!(lines(standby::stale(&inventory)), [""; 0], "its end writes it down");
+    }
 }

@@ -1,0 +1,58 @@
+//! Planning a refresh of checkpoints: what runs now is written into every standby that does not hold it, or is damaged.
+//!
+//! Invariant: only what has served is written. A DaemonSet that was edited and not rolled is refused.
+
+use std::collections::BTreeMap;
+
+use selfhost_core::finding::{Code, Finding};
+
+use super::pivot::current_template;
+use super::upgrade::not_self_hosted;
+use super::{Goal, Plan, planned_nodes, preconditions};
+use crate::inventory::{Inventory, drift};
+use crate::template::bridge;
+
+/// The plan that brings the checkpoints up to date, or what speaks against it. The abort of it is a plan without steps:
+/// a checkpoint of what has served is right, whoever began it.
+pub fn plan(inventory: &Inventory, goal: Goal, node_image: &str) -> Result<Plan, Vec<Finding>> {
+    let mut findings = preconditions::common(inventory, &goal);
+    let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
+        findings.extend(more);
+        BTreeMap::new()
+    });
+    let mut templates = BTreeMap::new();
+    for component in selfhost_core::component::Component::ALL {
+        if let Some(finding) = not_self_hosted(inventory, component) {
+            findings.push(finding);
+            continue;
+        }
+        let daemonset = inventory.daemonsets.get(&component);
+        let stale = daemonset.map(|it| drift::stale_nodes(inventory, component, it)).unwrap_or_default();
+        if !stale.is_empty() {
+            let subject = format!("daemonset kube-system/{}", component.daemonset_name());
+            let message = format!("was edited, and {} still run what it said before", stale.join(", "));
+            let mut finding = Finding::new(Code::Drift, subject, message);
+            finding.severity = Code::Unhealthy.severity();
+            findings.push(
+                finding.hint("what has not served is not kept: roll it first, with kubectl selfhost upgrade"),
+            );
+        }
+        match current_template(inventory, component) {
+            Ok(template) => drop(templates.insert(component, template)),
+            Err(more) => findings.extend(more),
+        }
+    }
+    if !findings.is_empty() {
+        return Err(findings);
+    }
+    let aborts = matches!(goal, Goal::Abort(_));
+    let plan = Plan {
+        goal,
+        steps: Vec::new(),
+        templates,
+        nodes,
+        around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
+        record: None,
+    };
+    Ok(plan.with_checkpoints(inventory, |_| !aborts))
+}
