@@ -3,12 +3,11 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use selfhost_tests::Cluster;
-use selfhost_tests::drive::{Load, Outcome, components, run, run_and_kill, run_seeing};
+use selfhost_tests::drive::{Load, Outcome, components, run, run_seeing};
+use selfhost_tests::{Cluster, left};
 
 use crate::common;
 
@@ -41,7 +40,6 @@ fn a_target_that_cannot_start_changes_nothing() -> Result<()> {
     expect(&cluster, &back, 4, &["SH0216"])?;
 
     taken_back(&cluster)?;
-    aborted(&cluster)?;
 
     let availability = load.stop()?;
     println!("{}", availability.table());
@@ -59,21 +57,6 @@ fn taken_back(cluster: &Cluster) -> Result<()> {
         }
     })?;
     expect_as_before(cluster, &outcome, 1, &["SH0301", "taking `upgrade v1.37.2` back", "was taken back"])
-}
-
-/// An upgrade that was killed half-way is taken back by `abort`, and nothing else may begin before.
-fn aborted(cluster: &Cluster) -> Result<()> {
-    let met = run_and_kill(cluster, &["upgrade", "v1.37.2", "--yes"], Duration::from_secs(1), |line| {
-        line.contains("kube-controller-manager: wait until ready")
-    })?;
-    ensure!(!met.is_empty(), "it did not come so far");
-    let other = run(cluster, &["unpivot", "--yes"])?;
-    let said = format!("{}{}", other.out, other.err);
-    ensure!(other.code == Some(4) && said.contains("SH0202"), "{said}");
-    let abort = run(cluster, &["abort", "--yes"])?;
-    expect_as_before(cluster, &abort, 0, &["as it was before `upgrade v1.37.2`"])?;
-    let nothing = run(cluster, &["abort", "--yes"])?;
-    expect_as_before(cluster, &nothing, 0, &["nothing to do"])
 }
 
 /// Somebody on a node who takes a port as soon as nobody has it, for as long as this value lives.
@@ -119,7 +102,7 @@ fn expect_as_before(cluster: &Cluster, outcome: &Outcome, code: i32, parts: &[&s
     for part in parts {
         ensure!(said.contains(part), "{part:?} is missing in:\n{said}");
     }
-    common::nothing_left(cluster)?;
+    left::nothing_of_an_operation(cluster)?;
     let status = run(cluster, &["status", "-o", "json"])?.json()?;
     ensure!(common::versions(&status) == ["v1.36.3"; 3], "{status:#}");
     for component in components(&status) {

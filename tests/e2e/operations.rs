@@ -1,12 +1,12 @@
-//! Pivot, unpivot and upgrade of a one-node cluster under load: nothing is lost, and nothing is left.
+//! Pivot and upgrade of a one-node cluster under load: nothing is lost, and nothing is left.
 
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use selfhost_tests::drive::{COMPONENTS, Load, run, settled};
-use selfhost_tests::{Cluster, docs};
+use selfhost_tests::drive::{COMPONENTS, Load, run};
+use selfhost_tests::{Cluster, docs, left};
 use serde_json::Value;
 
 use crate::common;
@@ -14,29 +14,26 @@ use crate::common;
 /// Who operates, and how.
 const OPERATOR: [&str; 7] = ["--yes", "-o", "json", "--as", "ann", "--as-group", "control-plane-operators"];
 
-/// The main job, once: a kubeadm cluster becomes self-hosted, goes back, becomes self-hosted again and is upgraded, at
-/// 200 requests a second, by a user with the rights that the documentation hands out and no others.
+/// The main job, once: a kubeadm cluster becomes self-hosted and is upgraded, at 200 requests a second, by a user with
+/// the rights that the documentation hands out and no others. Between the two its DaemonSets are laid out as kubeadm 1.8
+/// to 1.18 did, so that the upgrade has to adopt them first.
 #[test]
-fn pivot_unpivot_and_upgrade_lose_no_request() -> Result<()> {
+fn pivot_and_upgrade_lose_no_request() -> Result<()> {
     let cluster = common::cluster("operations", 1)?;
     let manifests = manifests(&cluster)?;
-    let etc = common::tree(&cluster, "cp1", "/etc/kubernetes")?;
     docs::apply_roles(cluster.kubectl_command()?)?;
 
     let before = run(&cluster, &["status", "-o", "json"])?.json()?;
     ensure!(common::hosting(&before) == ["static-pod"; 3], "{before:#}");
 
     let load = Load::start(&cluster, 200)?;
-    let there = run(&cluster, &[&["pivot"], &OPERATOR[..]].concat())?.success()?;
-    let back = run(&cluster, &[&["unpivot"], &OPERATOR[..]].concat())?.success()?;
-    ensure!(common::tree(&cluster, "cp1", "/etc/kubernetes")? == etc, "/etc/kubernetes is not what it was");
-    common::nothing_of_ours(&cluster)?;
     let pivot = run(&cluster, &[&["pivot"], &OPERATOR[..]].concat())?.success()?;
+    as_kubeadm_laid_out(&cluster)?;
     let upgrade = run(&cluster, &[&["upgrade", "v1.37"], &OPERATOR[..]].concat())?.success()?;
     let availability = load.stop()?;
     println!("{}", availability.table());
     availability.expect_none_failed()?;
-    for report in [there.json()?, back.json()?, pivot.json()?, upgrade.json()?] {
+    for report in [pivot.json()?, upgrade.json()?] {
         ensure!(report["availability"]["total"]["counts"]["failed"] == 0, "{report:#}");
         ensure!(report["changed"] == true, "{report:#}");
     }
@@ -44,7 +41,8 @@ fn pivot_unpivot_and_upgrade_lose_no_request() -> Result<()> {
     let after = run(&cluster, &["status", "-o", "json"])?.json()?;
     ensure!(common::hosting(&after) == ["self-hosted"; 3], "{after:#}");
     ensure!(common::versions(&after) == ["v1.37.2"; 3], "{after:#}");
-    common::nothing_left(&cluster)?;
+    adopted(&cluster)?;
+    left::nothing_of_an_operation(&cluster)?;
     let recorded = cluster.kubectl(&["-n", "kube-system", "get", "cm", "kubeadm-config", "-o", "yaml"])?;
     ensure!(recorded.contains("kubernetesVersion: v1.37.2"), "{recorded}");
 
@@ -54,12 +52,8 @@ fn pivot_unpivot_and_upgrade_lose_no_request() -> Result<()> {
         ensure!(kept == *text, "the kept manifest of {component} is not what kubeadm wrote");
     }
 
-    for again in [
-        &["pivot", "--yes", "-o", "json"][..],
-        &["upgrade", "v1.37.2", "--yes", "-o", "json"],
-        &["resume", "-o", "json"],
-    ] {
-        let report = run(&cluster, again)?.success()?.json()?;
+    for again in [&["pivot", "--yes"][..], &["upgrade", "v1.37.2", "--yes"], &["resume"], &["abort"]] {
+        let report = run(&cluster, &[again, &["-o", "json"]].concat())?.success()?.json()?;
         ensure!(report["changed"] == false, "{report:#}");
     }
     Ok(())
@@ -74,10 +68,9 @@ fn manifests(cluster: &Cluster) -> Result<Vec<String>> {
     COMPONENTS.iter().map(read).collect()
 }
 
-/// A DaemonSet as kubeadm 1.8 to 1.18 made them: it rolls by itself, selects nodes by role, knows no hash of ours.
-#[test]
-fn what_kubeadm_made_self_hosted_is_adopted() -> Result<()> {
-    let cluster = common::self_hosted("adopt")?;
+/// Gives the DaemonSets the shape in which kubeadm 1.8 to 1.18 made them: they roll by themselves, select nodes by role,
+/// and know no hash of ours.
+fn as_kubeadm_laid_out(cluster: &Cluster) -> Result<()> {
     for component in COMPONENTS {
         let name = format!("self-hosted-{component}");
         let edits = [
@@ -102,19 +95,14 @@ fn what_kubeadm_made_self_hosted_is_adopted() -> Result<()> {
         patch(&edits[..1])?;
         cluster.kubectl(&["label", "node", "cp1", &format!("kubectl-selfhost.dev/{component}-")])?;
     }
-    settled(&cluster)?;
-    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
+    let status = run(cluster, &["status", "-o", "json"])?.json()?;
     let codes = common::codes(&status);
     ensure!(codes.contains(&"SH0108".to_owned()), "rolls by itself: {codes:?}");
+    Ok(())
+}
 
-    let load = Load::start(&cluster, 200)?;
-    run(&cluster, &["upgrade", "v1.37.2", "--yes"])?.success()?;
-    let availability = load.stop()?;
-    println!("{}", availability.table());
-    availability.expect_none_failed()?;
-
-    let status = run(&cluster, &["status", "-o", "json"])?.json()?;
-    ensure!(common::versions(&status) == ["v1.37.2"; 3], "{status:#}");
+/// The DaemonSets are laid out as this tool does it.
+fn adopted(cluster: &Cluster) -> Result<()> {
     let sets = cluster.kubectl(&["-n", "kube-system", "get", "ds", "-o", "json"])?;
     let sets: Value = serde_json::from_str(&sets)?;
     for set in sets["items"].as_array().context("a list")? {
@@ -122,5 +110,5 @@ fn what_kubeadm_made_self_hosted_is_adopted() -> Result<()> {
         let selector = &set["spec"]["template"]["spec"]["nodeSelector"];
         ensure!(selector.as_object().is_some_and(|selector| selector.len() == 1), "{selector}");
     }
-    common::nothing_left(&cluster)
+    Ok(())
 }

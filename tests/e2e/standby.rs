@@ -1,67 +1,124 @@
 //! The standby: what comes back by itself when nobody is left who could bring it back.
 
+use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use selfhost_tests::Cluster;
-use selfhost_tests::drive::{run, settled};
+use selfhost_tests::drive::{ready_within, run, run_and_kill, settled, whole};
+use selfhost_tests::{Cluster, left};
 
 use crate::common;
 
 /// From the kubelet's start to an API server that is ready.
 const BACK: Duration = Duration::from_secs(60);
 
-/// From an API server that is ready to a control plane of DaemonSet Pods with a dormant standby.
-const WHOLE: Duration = Duration::from_secs(180);
+/// From the deletion of every DaemonSet to an API server that answers.
+const STAND_IN: Duration = Duration::from_secs(20);
 
-/// One cluster that is switched off at rest, and again while its standby serves.
+/// One cluster that is switched off in the middle of a pivot, again with a damaged checkpoint, and again while its standby
+/// serves; then loses every DaemonSet. `cargo bench-power-cuts` goes on with the other operations, at random moments.
 #[test]
 fn what_nobody_is_left_to_start_comes_back() -> Result<()> {
-    let cluster = common::self_hosted("standby")?;
+    let cluster = common::cluster("standby", 1)?;
     cluster.kubectl(&["create", "namespace", "before-the-cut"])?;
 
+    // Neither the static manifest nor a DaemonSet's Pod is there at that moment.
+    let met = run_and_kill(&cluster, &["pivot", "--yes"], Duration::ZERO, |line| {
+        line.contains("kube-apiserver: wait until ready")
+    })?;
+    ensure!(!met.is_empty(), "a pivot waits for its API server");
     power_cut(&cluster)?;
-    // The standby's copy serves now, and nothing else does.
-    power_cut(&cluster)?;
+    settled(&cluster)?;
+    let other = run(&cluster, &["unpivot", "--yes"])?;
+    ensure!(other.code == Some(4) && other.err.contains("SH0202"), "{}", other.err);
+    run(&cluster, &["resume", "--yes"])?.success()?;
     whole(&cluster)?;
 
+    drift(&cluster)?;
+    damage(&cluster)?;
+    delete(&cluster)?;
+
     cluster.kubectl(&["get", "namespace", "before-the-cut"])?;
-    common::nothing_left(&cluster)
+    left::nothing_of_an_operation(&cluster)
 }
 
 /// Switches the only node off and on again, and waits until the API is ready.
 fn power_cut(cluster: &Cluster) -> Result<()> {
     cluster.power_cut("cp1")?;
     cluster.boot("cp1")?;
-    let back = answers_within(cluster, BACK)?;
+    let back = ready_within(cluster, BACK)?;
     println!("power cut: the API is ready {:.1} s after the kubelet's start", back.as_secs_f64());
     Ok(())
 }
 
-/// How long it takes until the API is ready.
-fn answers_within(cluster: &Cluster, limit: Duration) -> Result<Duration> {
-    let begin = Instant::now();
-    while cluster.kubectl(&["get", "--raw", "/readyz", "--request-timeout=2s"]).is_err() {
-        ensure!(begin.elapsed() < limit, "no API server is ready after {} s", limit.as_secs());
-        thread::sleep(Duration::from_millis(200));
-    }
-    Ok(begin.elapsed())
-}
-
-/// Waits until every component is ready from its DaemonSet, and the standby has gone back to sleep.
-fn whole(cluster: &Cluster) -> Result<()> {
+/// Somebody edits a DaemonSet and replaces its Pod by hand: the checkpoint is not what runs then, and a refresh writes the
+/// second generation.
+fn drift(cluster: &Cluster) -> Result<()> {
+    let system = ["-n", "kube-system"];
+    let name = "self-hosted-kube-scheduler";
+    let edit = r#"[{"op":"add","path":"/spec/template/spec/containers/0/command/-","value":"--v=1"}]"#;
+    cluster.kubectl(&[&system[..], &["patch", "ds", name, "--type=json", "-p", edit]].concat())?;
+    let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
+    ensure!(common::codes(&status) == ["SH0109"], "{status:#}");
+    let early = run(cluster, &["checkpoint", "refresh", "--yes"])?;
+    ensure!(
+        early.code == Some(4) && early.err.contains("SH0109"),
+        "what has not served is not kept: {}",
+        early.err
+    );
+    let app = format!("k8s-app={name}");
+    cluster.kubectl(&[&system[..], &["delete", "pod", "-l", &app]].concat())?;
     settled(cluster)?;
     let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
-    ensure!(common::hosting(&status) == ["self-hosted"; 3], "{status:#}");
-    let begin = Instant::now();
-    loop {
-        let copies =
-            cluster.exec("cp1", &["ss", "-Hltn", "sport = :6444 or sport = :10267 or sport = :10269"])?;
-        if copies.trim().is_empty() {
-            return Ok(());
-        }
-        ensure!(begin.elapsed() < WHOLE, "the standby does not go back to sleep: {copies}");
-        thread::sleep(Duration::from_secs(1));
-    }
+    ensure!(common::codes(&status) == ["SH0117"], "{status:#}");
+    refresh(cluster)
+}
+
+/// Writes what runs now into the standby, and waits until the kubelet shows it.
+fn refresh(cluster: &Cluster) -> Result<()> {
+    run(cluster, &["checkpoint", "refresh", "--yes"])?.success()?;
+    // The kubelet sees the new manifest within twenty seconds, and shows its Pod.
+    thread::sleep(Duration::from_secs(25));
+    let status = run(cluster, &["status", "-o", "json"])?.json()?;
+    ensure!(common::codes(&status).is_empty(), "{status:#}");
+    Ok(())
+}
+
+/// Two power cuts with a later generation that is damaged: the earlier one brings the control plane back, `status` says
+/// what is wrong, and a refresh mends it.
+fn damage(cluster: &Cluster) -> Result<()> {
+    let manifests = cluster.node_dir("cp1", "/etc/kubernetes/manifests")?;
+    let of = |slot: &str| manifests.join(format!("control-plane-standby-{slot}.yaml"));
+    let generation = |slot: &str| -> Result<u64> {
+        let manifest: serde_json::Value = serde_json::from_slice(&fs::read(of(slot))?)?;
+        let text = &manifest["metadata"]["annotations"]["kubectl-selfhost.dev/generation"];
+        Ok(text.as_str().unwrap_or_default().parse()?)
+    };
+    let latest = if generation("a")? > generation("b")? { "a" } else { "b" };
+    let text = fs::read_to_string(of(latest))?;
+    ensure!(text.contains("--etcd-servers="), "{text}");
+    fs::write(of(latest), text.replace("--etcd-servers=", "--etcd-servers=http://127.0.0.1:1,"))?;
+    power_cut(cluster)?;
+    // The standby's copy serves now, and nothing else does.
+    power_cut(cluster)?;
+    whole(cluster)?;
+    let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
+    let damaged = common::codes(&status).contains(&"SH0116".to_owned());
+    ensure!(damaged && status.to_string().contains("is damaged"), "{status:#}");
+    refresh(cluster)?;
+    ensure!(generation("a")?.abs_diff(generation("b")?) == 1);
+    Ok(())
+}
+
+/// Every DaemonSet is deleted at once: the standby stands in, and a pivot brings them back.
+fn delete(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["-n", "kube-system", "delete", "ds", "--all", "--wait=false"])?;
+    // The old server still drains: whoever answers after that is the standby.
+    let drained = Duration::from_secs(5);
+    thread::sleep(drained);
+    let answers = ready_within(cluster, STAND_IN.saturating_sub(drained))?;
+    println!("without DaemonSets: an API server answers after {:.1} s", (drained + answers).as_secs_f64());
+    run(cluster, &["pivot", "--yes"])?.success()?;
+    whole(cluster)
 }

@@ -1,11 +1,11 @@
-//! `cargo bench-repeat`, `cargo bench-upgrade`, `cargo bench-footprint`: the figures that the project publishes.
+//! `cargo bench-...`: the figures that the project publishes, and the tests that take hours.
 //!
 //! Invariant: every figure is measured in this run, beside what it is compared with; nothing is read from a file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -14,8 +14,15 @@ use clap::{Parser, Subcommand};
 use crate::cluster::{Cluster, UPGRADE_VERSION};
 use crate::demo::build;
 use crate::drive::{self, Availability, Load, Series};
+use crate::leaders::Leaders;
 use crate::progress::Progress;
 use crate::{Spec, host, refusal};
+
+mod footprint;
+mod kills;
+mod power_cuts;
+mod random;
+mod round_trip;
 
 /// Load in requests per second.
 const RATE: u32 = 200;
@@ -44,7 +51,31 @@ enum What {
     },
     /// `kubeadm upgrade apply` and `kubectl selfhost upgrade` on equal clusters under the same load.
     Upgrade,
-    /// Size of the plugin, and how long its help takes.
+    /// Pivot and unpivot by turns under load; each time the node's files must be what they were.
+    RoundTrip {
+        /// How often.
+        #[arg(long, default_value_t = 3)]
+        times: u32,
+    },
+    /// Power cuts of the only node at random moments of every operation.
+    PowerCuts {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        times: u32,
+        /// Where the moments come from; a run is repeated with the seed that it printed.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Every step of every operation, with every victim, resumed and aborted.
+    Kills {
+        /// Only this many of them, chosen at random.
+        #[arg(long)]
+        sample: Option<usize>,
+        /// Where the choice comes from; a run is repeated with the seed that it printed.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Size of the plugin, how long its help takes, and what a dormant standby costs.
     Footprint,
 }
 
@@ -62,21 +93,15 @@ pub fn main() -> ExitCode {
 
 fn run(what: &What) -> Result<()> {
     let progress = Progress::stderr();
+    host::check()?;
+    build(&progress)?;
     match what {
-        What::Footprint => {
-            build(&progress)?;
-            footprint()
-        }
-        What::Repeat { times, control_planes } => {
-            host::check()?;
-            build(&progress)?;
-            repeat(*times, *control_planes, &progress)
-        }
-        What::Upgrade => {
-            host::check()?;
-            build(&progress)?;
-            compare(&progress)
-        }
+        What::Repeat { times, control_planes } => repeat(*times, *control_planes, &progress),
+        What::Upgrade => compare(&progress),
+        What::RoundTrip { times } => round_trip::run(*times, &progress),
+        What::PowerCuts { times, seed } => power_cuts::run(*times, *seed, &progress),
+        What::Kills { sample, seed } => kills::run(*sample, *seed, &progress),
+        What::Footprint => footprint::run(&progress),
     }
 }
 
@@ -85,15 +110,20 @@ struct Row {
     what: String,
     took: Duration,
     availability: Availability,
+    /// The longest time without a leader, of controller manager or scheduler.
+    leaderless: Duration,
 }
 
 impl Row {
     fn measure(what: &str, cluster: &Cluster, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+        let leaders = Leaders::watch(cluster)?;
         let load = Load::start(cluster, RATE)?;
         let begin = Instant::now();
         work()?;
         let took = begin.elapsed();
-        Ok(Self { what: what.to_owned(), took, availability: load.stop()? })
+        let availability = load.stop()?;
+        let leaderless = leaders.stop()?.into_iter().map(|(_, gap)| gap).max().unwrap_or_default();
+        Ok(Self { what: what.to_owned(), took, availability, leaderless })
     }
 
     /// What failed, where, and how.
@@ -106,16 +136,17 @@ impl Row {
     }
 
     const HEADER: &str =
-        "WHAT                       SECONDS  REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP  GAPS>1S";
+        "WHAT                       SECONDS  REQUESTS  FAILED  RETRY-AFTER  LONGEST-GAP  GAPS>1S  NO-LEADER";
 
     fn line(&self) -> String {
         let (requests, failed, later) = self.availability.totals();
         let gaps = self.availability.series().iter().filter(|one| one.longest_gap >= ALLOWED_GAP).count();
         format!(
-            "{:<26} {:>7.1}  {requests:>8}  {failed:>6}  {later:>11}  {:>10.2}s  {gaps:>7}",
+            "{:<26} {:>7.1}  {requests:>8}  {failed:>6}  {later:>11}  {:>10.2}s  {gaps:>7}  {:>8.2}s",
             self.what,
             self.took.as_secs_f64(),
-            self.availability.longest_gap()
+            self.availability.longest_gap(),
+            self.leaderless.as_secs_f64()
         )
     }
 }
@@ -221,27 +252,6 @@ fn kubeadm_upgrade(cluster: &Cluster) -> Result<()> {
         .context("run kubeadm")?;
     ensure!(status.success(), "kubeadm upgrade apply ended with {status}");
     Ok(())
-}
-
-fn footprint() -> Result<()> {
-    let plugin = drive::plugin()?;
-    let megabytes = plugin.metadata()?.len() / 1_000_000;
-    let mut times: Vec<Duration> = Vec::new();
-    for _ in 0..20 {
-        let begin = Instant::now();
-        let status = Command::new(&plugin).arg("--help").stdout(Stdio::null()).status()?;
-        ensure!(status.success(), "--help ended with {status}");
-        times.push(begin.elapsed());
-    }
-    times.sort();
-    say(&format!("plugin: {megabytes} MB (limit 20 MB)"))?;
-    say(&format!(
-        "--help: median {:.1} ms, slowest of {} {:.1} ms (limit 20 ms)",
-        times[times.len() / 2].as_secs_f64() * 1000.0,
-        times.len(),
-        times[times.len() - 1].as_secs_f64() * 1000.0
-    ))?;
-    say("node part: cargo test -p selfhost-node --features netns --test netns figures -- --nocapture")
 }
 
 fn say(text: &str) -> Result<()> {

@@ -21,12 +21,15 @@ pub mod docs;
 pub mod drive;
 mod host;
 pub mod images;
+pub mod leaders;
+pub mod left;
 mod limits;
 mod lock;
 mod packages;
 pub mod paths;
 pub mod progress;
 pub mod refusal;
+pub mod tree;
 pub mod verify;
 
 pub use apiserver::ApiServer;

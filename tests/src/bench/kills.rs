@@ -1,0 +1,238 @@
+//! `cargo bench-kills`: the kill matrix. Every step of every operation, with every victim, resumed and aborted.
+//!
+//! Invariant: the steps come from the plans themselves, so that a new one cannot be forgotten; and so does what each
+//! cell has to end with: where the operation leads, or where it began.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::random::Random;
+use super::{fresh, say, selfhost};
+use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
+use crate::drive::{
+    Load, components, planned_steps, run as run_plugin, run_and_kill, run_seeing, settled, step_of,
+};
+use crate::left;
+use crate::progress::Progress;
+
+/// Load in requests per second, from two places.
+const RATE: u32 = 50;
+
+/// How long the API may be away when what serves is killed: until the kubelet or a standby has started another.
+const BEARABLE: f64 = 30.0;
+
+/// How long a victim is looked for once its step has begun.
+const HUNT: Duration = Duration::from_secs(3);
+
+/// What a control plane is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    hosting: &'static str,
+    version: &'static str,
+}
+
+const STATIC: Shape = Shape { hosting: "static-pod", version: DEFAULT_VERSION };
+const HOSTED: Shape = Shape { hosting: "self-hosted", version: DEFAULT_VERSION };
+const UPGRADED: Shape = Shape { hosting: "self-hosted", version: UPGRADE_VERSION };
+
+/// An operation: its command, and what is there before and after.
+#[derive(Debug, Clone, Copy)]
+struct Operation {
+    command: &'static [&'static str],
+    from: Shape,
+    to: Shape,
+}
+
+const OPERATIONS: [Operation; 3] = [
+    Operation { command: &["pivot", "--yes"], from: STATIC, to: HOSTED },
+    Operation { command: &["upgrade", UPGRADE_VERSION, "--yes"], from: HOSTED, to: UPGRADED },
+    Operation { command: &["unpivot", "--yes"], from: HOSTED, to: STATIC },
+];
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Plugin,
+    Task,
+    Bridge,
+    Gate,
+    Kubelet,
+}
+
+const VICTIMS: [Victim; 5] = [Victim::Plugin, Victim::Task, Victim::Bridge, Victim::Gate, Victim::Kubelet];
+
+impl fmt::Display for Victim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Plugin => "plugin",
+            Self::Task => "task",
+            Self::Bridge => "bridge",
+            Self::Gate => "gate",
+            Self::Kubelet => "kubelet",
+        })
+    }
+}
+
+impl Victim {
+    /// A shell pattern of its command line on the node.
+    fn pattern(self, step: &str) -> &'static str {
+        match self {
+            Self::Plugin => "",
+            Self::Task => "*selfhost-node?task?*",
+            Self::Bridge if step.contains("controller-manager") => {
+                "kube-controller-manager*--secure-port=10267*"
+            }
+            Self::Bridge if step.contains("scheduler") => "kube-scheduler*--secure-port=10269*",
+            Self::Bridge => "kube-apiserver*--secure-port=6444*",
+            Self::Gate => "*selfhost-node?gate?--node-ip*--ca=/run/selfhost/*",
+            Self::Kubelet => "kubelet*--config=*",
+        }
+    }
+
+    /// Whether whoever serves may be hit, and requests with it.
+    fn serves(self) -> bool {
+        matches!(self, Self::Bridge | Self::Gate)
+    }
+}
+
+/// One cell of the matrix.
+#[derive(Debug, Clone)]
+struct Cell {
+    operation: Operation,
+    step: String,
+    victim: Victim,
+    /// `resume` or `abort`.
+    way: &'static str,
+}
+
+pub(super) fn run(sample: Option<usize>, seed: Option<u64>, progress: &Progress) -> Result<()> {
+    let (mut random, seed) = Random::new(seed);
+    let cluster = fresh("bench-kills", 1, progress)?;
+    let mut cells = Vec::new();
+    for operation in OPERATIONS {
+        bring_to(&cluster, operation.from)?;
+        for step in planned_steps(&cluster, operation.command)? {
+            for victim in VICTIMS {
+                for way in ["resume", "abort"] {
+                    cells.push(Cell { operation, step: step.clone(), victim, way });
+                }
+            }
+        }
+    }
+    let all = cells.len();
+    if let Some(sample) = sample {
+        random.shuffle(&mut cells);
+        cells.truncate(sample);
+    }
+    say(&format!("{} of {all} cells, seed {seed}", cells.len()))?;
+    say("VICTIM   WAY     FAILED  LONGEST-GAP  THEN       STEP")?;
+    for cell in &cells {
+        let line = try_cell(&cluster, cell)
+            .with_context(|| format!("{} at {}, {} (seed {seed})", cell.victim, cell.step, cell.way))?;
+        say(&line)?;
+    }
+    say(&format!("{} cells: each ended clean", cells.len()))
+}
+
+fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
+    bring_to(cluster, cell.operation.from)?;
+    let load = Load::start(cluster, RATE)?;
+    let (hit, done) = strike(cluster, cell)?;
+    // The kubelet may be on its way, and an API server, too.
+    settled(cluster)?;
+    let outcome = run_plugin(cluster, &[cell.way, "--yes"])?.success()?;
+    let availability = load.stop()?;
+    let began_or_done = if done || cell.way == "resume" { cell.operation.to } else { cell.operation.from };
+    let begun = !outcome.out.contains("nothing to do");
+    // A plugin that was killed before it had the lock has begun nothing.
+    let end = if begun || done { began_or_done } else { cell.operation.from };
+    ensure!(shape(cluster)? == Some(end), "{:?} instead of {end:?}", shape(cluster)?);
+    left::nothing_of_an_operation(cluster)?;
+    if end == STATIC {
+        left::nothing(cluster)?;
+    }
+    let (_, failed, _) = availability.totals();
+    let gap = availability.longest_gap();
+    ensure!(failed == 0 || cell.victim.serves(), "{failed} requests failed: {:#?}", availability.series());
+    ensure!(gap < BEARABLE, "nobody was served for {gap:.1} s");
+    let then = match (hit, done, begun) {
+        (false, ..) => "not there",
+        (true, true, _) => "went on",
+        (true, false, true) => cell.way,
+        (true, false, false) => "not begun",
+    };
+    Ok(format!("{:<8} {:<7} {failed:>6}  {gap:>10.2}s  {then:<10} {}", cell.victim, cell.way, cell.step))
+}
+
+/// Runs the operation and kills the victim at the step. Tells whether it was there, and whether the operation has ended
+/// as it should all the same.
+fn strike(cluster: &Cluster, cell: &Cell) -> Result<(bool, bool)> {
+    let at_step = |line: &str| step_of(line) == Some(cell.step.as_str());
+    if cell.victim == Victim::Plugin {
+        let met = run_and_kill(cluster, cell.operation.command, Duration::from_millis(300), at_step)?;
+        ensure!(!met.is_empty(), "it did not come to {}", cell.step);
+        return Ok((true, false));
+    }
+    let mut hit = Ok(false);
+    let outcome = run_seeing(cluster, cell.operation.command, |line| {
+        if at_step(line) {
+            hit = kill_on_node(cluster, cell.victim, &cell.step);
+        }
+    })?;
+    if cell.victim == Victim::Kubelet {
+        cluster.exec("cp1", &["systemctl", "start", "kubelet"])?;
+    }
+    Ok((hit?, outcome.code == Some(0)))
+}
+
+/// Kills every process of the victim on the node: each is in the node's own process space.
+fn kill_on_node(cluster: &Cluster, victim: Victim, step: &str) -> Result<bool> {
+    let script = format!(
+        "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); \
+         case \"$c\" in {}) kill -9 ${{p#/proc/}} && echo killed;; esac; done",
+        victim.pattern(step)
+    );
+    let begin = Instant::now();
+    loop {
+        if cluster.exec("cp1", &["sh", "-c", &format!("{script}; true")])?.contains("killed") {
+            if victim == Victim::Kubelet {
+                // As systemd would, after a moment.
+                std::thread::sleep(Duration::from_secs(2));
+                cluster.exec("cp1", &["systemctl", "start", "kubelet"])?;
+            }
+            return Ok(true);
+        }
+        if begin.elapsed() > HUNT {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What the control plane is; `None` where its parts differ.
+fn shape(cluster: &Cluster) -> Result<Option<Shape>> {
+    let status = run_plugin(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
+    let rows = components(&status);
+    let is = |shape: &Shape| {
+        rows.iter().all(|row| row["hosting"] == shape.hosting && row["version"] == shape.version)
+    };
+    Ok([STATIC, HOSTED, UPGRADED].into_iter().find(is))
+}
+
+/// Makes the control plane what it is to be.
+fn bring_to(cluster: &Cluster, wanted: Shape) -> Result<()> {
+    settled(cluster)?;
+    let now = shape(cluster)?.context("the control plane is between two shapes")?;
+    if now == UPGRADED && wanted != UPGRADED {
+        selfhost(cluster, &["upgrade", "--rollback", DEFAULT_VERSION, "--yes"])?;
+    }
+    if now != STATIC && wanted == STATIC {
+        selfhost(cluster, &["unpivot", "--yes"])?;
+    }
+    if now == STATIC && wanted != STATIC {
+        selfhost(cluster, &["pivot", "--yes"])?;
+    }
+    Ok(())
+}

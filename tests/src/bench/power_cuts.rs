@@ -1,0 +1,100 @@
+//! `cargo bench-power-cuts`: the only node loses its power at random moments of every operation.
+
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::random::Random;
+use super::{fresh, say, selfhost};
+use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
+use crate::drive::{ready_within, run as run_plugin, selfhost as plugin, settled, whole};
+use crate::left;
+use crate::progress::Progress;
+
+/// From the kubelet's start to an API server that is ready.
+const BACK: Duration = Duration::from_secs(60);
+
+/// What is going on when the power is cut, in an order in which each can follow the one before.
+const COURSE: [&[&str]; 6] = [
+    &["pivot", "--yes"],
+    &[],
+    &["upgrade", UPGRADE_VERSION, "--yes"],
+    &["checkpoint", "refresh", "--yes"],
+    &["upgrade", "--rollback", DEFAULT_VERSION, "--yes"],
+    &["unpivot", "--yes"],
+];
+
+/// An operation takes about a minute and a half at most.
+const LONGEST_MS: u64 = 90_000;
+
+pub(super) fn run(times: u32, seed: Option<u64>, progress: &Progress) -> Result<()> {
+    let (mut random, seed) = Random::new(seed);
+    say(&format!("seed {seed}"))?;
+    let cluster = fresh("bench-power-cuts", 1, progress)?;
+    say("CUT  DURING                       AFTER    READY  THEN")?;
+    let mut slowest = Duration::ZERO;
+    for (cut, arguments) in (1..=times).zip(COURSE.iter().cycle()) {
+        let name = format!("cut-{cut}");
+        cluster.kubectl(&["create", "configmap", &name])?;
+        let after = Duration::from_millis(random.below(LONGEST_MS));
+        let began = begin(&cluster, arguments, after)?;
+        cluster.power_cut("cp1")?;
+        end(began);
+        cluster.boot("cp1")?;
+        let ready = ready_within(&cluster, BACK).with_context(|| format!("cut {cut} (seed {seed})"))?;
+        slowest = slowest.max(ready);
+        let then = finish(&cluster, arguments).with_context(|| format!("cut {cut} (seed {seed})"))?;
+        cluster.kubectl(&["get", "configmap", &name])?;
+        let what = if arguments.is_empty() { "rest".to_owned() } else { arguments.join(" ") };
+        say(&format!(
+            "{cut:>3}  {what:<28} {:>4.1}s  {:>5.1}s  {then}",
+            after.as_secs_f64(),
+            ready.as_secs_f64()
+        ))?;
+    }
+    say(&format!("{times} power cuts: the API was ready after {:.1} s at most", slowest.as_secs_f64()))
+}
+
+/// Begins the operation, and lets it run for `after`; an operation that is done by then has left nothing to interrupt.
+fn begin(cluster: &Cluster, arguments: &[&str], after: Duration) -> Result<Option<Child>> {
+    let child = if arguments.is_empty() {
+        None
+    } else {
+        let mut command = plugin(cluster, arguments)?;
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Some(command.spawn().context("run the plugin")?)
+    };
+    thread::sleep(after);
+    Ok(child)
+}
+
+/// Whoever ran the operation sits at another machine, and gives up.
+fn end(child: Option<Child>) {
+    if let Some(mut child) = child {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// What an operator does after a power cut: look, and finish what was begun. Tells what that was.
+fn finish(cluster: &Cluster, arguments: &[&str]) -> Result<&'static str> {
+    settled(cluster)?;
+    let resumed = run_plugin(cluster, &["resume", "--yes"])?.success()?;
+    let nothing = resumed.out.contains("nothing to do");
+    // One that had not come to its lock has to be begun again; for one that is done that is nothing.
+    if !arguments.is_empty() {
+        selfhost(cluster, arguments)?;
+    }
+    if arguments.first() == Some(&"unpivot") {
+        left::nothing(cluster)?;
+    } else {
+        whole(cluster)?;
+        left::nothing_of_an_operation(cluster)?;
+    }
+    let status = run_plugin(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
+    let findings = status["findings"].as_array().map_or(0, Vec::len);
+    ensure!(findings == 0, "{status:#}");
+    Ok(if nothing { "whole" } else { "resumed" })
+}
