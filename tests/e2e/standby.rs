@@ -80,8 +80,10 @@ fn refresh(cluster: &Cluster) -> Result<()> {
     run(cluster, &["checkpoint", "refresh", "--yes"])?.success()?;
     // The kubelet sees the new manifest within twenty seconds, and shows its Pod.
     thread::sleep(Duration::from_secs(25));
-    let status = run(cluster, &["status", "-o", "json"])?.json()?;
-    ensure!(common::codes(&status).is_empty(), "{status:#}");
+    let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
+    // etcd was started again after each power cut, which is worth a finding of its own.
+    let codes = common::codes(&status);
+    ensure!(codes.iter().all(|code| code == "SH0104"), "{status:#}");
     Ok(())
 }
 
