@@ -172,6 +172,13 @@ pub struct Instance {
     pub pod: Pod,
 }
 
+impl Instance {
+    /// Whether somebody has deleted the Pod: it drains, and will be gone.
+    pub const fn is_ending(&self) -> bool {
+        self.pod.metadata.deletion_timestamp.is_some()
+    }
+}
+
 /// The operation that the Lease and the ConfigMap `selfhost-operation` tell of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OpenOperation {

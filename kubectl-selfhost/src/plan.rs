@@ -307,7 +307,7 @@ fn is_lost(inventory: &Inventory, component: Component, node: &str) -> bool {
     let here = (component, node.to_owned());
     let bridge_serves =
         inventory.bridges.iter().any(|pod| bridge_of(pod).as_ref() == Some(&here) && is_ready(pod));
-    inventory.instances_on(component, node).next().is_none()
+    inventory.instances_on(component, node).all(Instance::is_ending)
         && !bridge_serves
         && inventory.checkpoint(node).is_some()
 }

@@ -66,7 +66,7 @@ impl Squatter {
     fn start(cluster: &Cluster, port: u16) -> Result<Self> {
         // Ends by itself, too, should nobody be left to end it.
         let listen = format!(
-            "until timeout 600 socat TCP-LISTEN:{port},reuseaddr,fork /dev/null; do sleep 0.02; done"
+            "until timeout --foreground 600 socat TCP-LISTEN:{port},reuseaddr,fork /dev/null; do sleep 0.02; done"
         );
         let mut shell = cluster.command("cp1", "sh")?;
         shell.args(["-c", &listen]).stdin(Stdio::null()).stderr(Stdio::null()).process_group(0);

@@ -55,8 +55,7 @@ pub fn common(inventory: &Inventory, goal: &Goal) -> Vec<Finding> {
 fn unhealthy(inventory: &Inventory, goal: &Goal) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, component) in inventory.control_plane.keys().flat_map(|n| Component::ALL.map(|c| (n, c))) {
-        let here: Vec<_> =
-            inventory.instances.iter().filter(|i| i.component == component && i.node == *name).collect();
+        let here: Vec<_> = inventory.instances_on(component, name).filter(|it| !it.is_ending()).collect();
         let subject = format!("{component} on {name}");
         if here.is_empty() && *goal == Goal::Pivot && inventory.checkpoint(name).is_some() {
             // The standby serves, and a pivot is what brings the component back.
