@@ -13,10 +13,11 @@ use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt};
 use rustls::pki_types::ServerName;
 
-use crate::gate::{Config, Credentials};
+use crate::gate::Config;
 use crate::nft::divert::Divert;
 use crate::standby;
 use crate::task::{Checkpoint, Clean, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, Retire, Task};
+use crate::tls::Credentials;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\

@@ -13,11 +13,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use self::bridge::{Bridge, Credentials, Error as BridgeError};
+pub(crate) use self::bridge::Bridge;
 use self::readiness::{Answer, Readiness, Step};
 use crate::clock;
 use crate::nft::closing;
 use crate::nft::divert::{self, Divert};
+use crate::tls::{self, Credentials};
 use crate::{nft, sockets, standby, stop};
 
 /// How often the bridge is asked, and the lease renewed.
@@ -39,7 +40,7 @@ pub(crate) struct Config {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
-    Bridge(#[from] bridge::Error),
+    Bridge(#[from] tls::Error),
     #[error("start a thread")]
     Thread(#[source] io::Error),
     #[error("remove the divert")]

@@ -18,6 +18,7 @@ mod sockets;
 mod standby;
 mod stop;
 mod task;
+mod tls;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

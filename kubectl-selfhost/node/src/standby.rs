@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::digest::Digest;
-use crate::gate::{self, Bridge, Credentials};
+use crate::gate::Bridge;
 use crate::stop::Stop;
+use crate::tls::{self, Credentials};
 use crate::{clock, port, sockets};
 use state::{Act, Own, Seen, StandIn, Standby, State};
 use turn::Turn;
@@ -72,7 +73,7 @@ pub(crate) enum Error {
     )]
     Damaged { generation: u64, found: Digest, expected: Digest },
     #[error(transparent)]
-    Credentials(#[from] gate::BridgeError),
+    Credentials(#[from] tls::Error),
     #[error(transparent)]
     Lock(#[from] turn::Error),
     #[error("look at the node's sockets")]
