@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 
 mod args;
+mod checkpoint;
 mod clock;
 mod digest;
 mod files;

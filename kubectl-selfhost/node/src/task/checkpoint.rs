@@ -1,31 +1,15 @@
 //! Writes the standby's checkpoint: a static Pod that needs nothing but this node.
 //!
-//! Two generations are kept, each a manifest of its own. Both run: so a manifest that is damaged leaves the other at
-//! work, and the kubelet keeps the images of both.
-//!
-//! Invariants: the latest good generation is never overwritten; a manifest is whole or absent, and says by digests
-//! what it was written as. Its text is JSON, so that a part of it is never a manifest.
+//! Invariants: the latest good generation is never overwritten; each good manifest has a copy that `recover` can put
+//! back, and no copy is overwritten with anything but a good manifest.
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::digest::Digest;
+use crate::checkpoint::{self, NAME, SLOTS, Slot};
 use crate::files::{self, Content};
 use crate::report;
-use crate::standby::{self, DIGEST, GENERATION};
-
-/// The name of the Pod that the plugin renders, and the beginning of its manifests' names.
-const NAME: &str = "control-plane-standby";
-
-/// The two manifests of a node, by the ends of their names.
-const SLOTS: [&str; 2] = ["a", "b"];
-
-/// The annotation with the generation.
-const GENERATION_KEY: &str = "kubectl-selfhost.dev/generation";
-
-/// The annotation with the SHA-256 of the Pod as the plugin rendered it.
-const CONTENT_KEY: &str = "kubectl-selfhost.dev/content";
 
 /// The node part's program, below the state directory: the standby's containers mount it.
 const PROGRAM: &str = "bin/selfhost-node";
@@ -41,7 +25,7 @@ pub(crate) struct Checkpoint {
     pub(crate) content: String,
 }
 
-/// Removes every checkpoint, and the program.
+/// Removes every checkpoint with its copy, and the program.
 #[derive(Debug)]
 pub(crate) struct RemoveStandby {
     /// The directory of static manifests.
@@ -78,26 +62,25 @@ impl Error {
     }
 }
 
-/// What a slot holds.
-#[derive(Debug, PartialEq, Eq)]
-enum Slot {
-    Empty,
-    Damaged(String),
-    Good { generation: u64, content: String },
-}
-
 impl Checkpoint {
     pub(crate) fn run(&self) -> Result<report::Checkpoint, Error> {
         let pod: Value = serde_json::from_str(&self.content).map_err(Error::Content)?;
         if pod["kind"] != "Pod" || pod["metadata"]["name"] != NAME {
             return Err(Error::NoPod);
         }
-        let content = digest(&pod);
         self.install_program()?;
-        let slots = SLOTS.map(|slot| (path(&self.manifests, slot), slot));
+        let report = self.write(pod)?;
+        self.keep_copies()?;
+        Ok(report)
+    }
+
+    /// Writes the next generation, unless the latest is the same Pod.
+    fn write(&self, pod: Value) -> Result<report::Checkpoint, Error> {
+        let content = checkpoint::digest(&pod);
+        let slots = SLOTS.map(|slot| (checkpoint::path(&self.manifests, slot), slot));
         let mut found = Vec::new();
         for (path, slot) in &slots {
-            found.push((path, *slot, look(path)?));
+            found.push((path, *slot, checkpoint::look(path)?));
         }
         let damaged: Vec<String> = found
             .iter()
@@ -112,15 +95,18 @@ impl Checkpoint {
         });
         let latest = latest.max();
         let good = found.iter().filter(|(.., slot)| matches!(slot, Slot::Good { .. })).count() as u64;
+        // Whatever is written is later than every copy: one that is put back must not come before it.
+        let copied = self.latest_copy()?;
         if let Some((generation, file, there)) = &latest
             && *there == content
             // Of an earlier generation that is damaged, or gone, the next one takes the place.
             && good == 2.min(*generation)
+            && *generation >= copied
         {
             let generation = *generation;
             return Ok(report::Checkpoint { file: (*file).clone(), generation, changed: false, damaged });
         }
-        let generation = latest.as_ref().map_or(1, |(generation, ..)| generation + 1);
+        let generation = 1 + latest.as_ref().map_or(0, |(generation, ..)| *generation).max(copied);
         // The one that is missed least: damaged, or not there, or the older of two.
         let kept = latest.map(|(_, path, _)| path);
         let (file, slot) = found
@@ -129,15 +115,49 @@ impl Checkpoint {
             .map(|(path, slot, _)| ((*path).clone(), *slot))
             .next()
             .expect("there are two slots, and at most one of them is kept");
-        let text =
-            serde_json::to_vec_pretty(&fill(pod, slot, generation, &content)).map_err(Error::Content)?;
+        let pod = checkpoint::fill(pod, slot, generation, &content);
+        let text = serde_json::to_vec_pretty(&pod).map_err(Error::Content)?;
         files::write(&file, &Content::new(text, 0o600))?;
-        match look(&file)? {
+        match checkpoint::look(&file)? {
             Slot::Good { generation: back, content: whole } if back == generation && whole == content => {
                 Ok(report::Checkpoint { file, generation, changed: true, damaged })
             }
             other => Err(Error::Damaged { path: file, why: format!("{other:?}") }),
         }
+    }
+
+    /// The latest generation that a copy has; 0 for none.
+    fn latest_copy(&self) -> Result<u64, Error> {
+        let copies = checkpoint::copies(&self.state);
+        let mut latest = 0;
+        for slot in SLOTS {
+            if let Slot::Good { generation, .. } = checkpoint::look(&checkpoint::path(&copies, slot))? {
+                latest = latest.max(generation);
+            }
+        }
+        Ok(latest)
+    }
+
+    /// Copies each good manifest, also one that an earlier run wrote before it was killed.
+    fn keep_copies(&self) -> Result<(), Error> {
+        let copies = checkpoint::copies(&self.state);
+        files::create_private_dir(&copies)?;
+        for slot in SLOTS {
+            let file = checkpoint::path(&self.manifests, slot);
+            let good @ Slot::Good { .. } = checkpoint::look(&file)? else { continue };
+            let copy = checkpoint::path(&copies, slot);
+            if checkpoint::look(&copy)? == good {
+                continue;
+            }
+            if let Some(manifest) = files::read(&file)? {
+                files::write(&copy, &manifest)?;
+            }
+            let back = checkpoint::look(&copy)?;
+            if back != good {
+                return Err(Error::Damaged { path: copy, why: format!("{back:?}") });
+            }
+        }
+        Ok(())
     }
 
     /// Puts this program where the standby's containers find it: their images have only the component.
@@ -155,96 +175,20 @@ impl Checkpoint {
 
 impl RemoveStandby {
     pub(crate) fn run(&self) -> Result<report::RemoveStandby, Error> {
-        let files = SLOTS.map(|slot| path(&self.manifests, slot)).into_iter();
+        let copies = checkpoint::copies(&self.state);
+        let of = |directory: &Path| SLOTS.map(|slot| checkpoint::path(directory, slot));
+        let files = of(&self.manifests).into_iter().chain(of(&copies));
         let mut removed = Vec::new();
         for file in files.chain([self.state.join(PROGRAM)]) {
             if files::remove_if_there(&file)? {
                 removed.push(file);
             }
         }
-        // Only if nothing else is in it.
+        // Only if nothing else is in them.
+        let _ = std::fs::remove_dir(copies);
         let _ = std::fs::remove_dir(self.state.join("bin"));
         Ok(report::RemoveStandby { removed })
     }
-}
-
-fn path(manifests: &Path, slot: &str) -> PathBuf {
-    manifests.join(format!("{NAME}-{slot}.yaml"))
-}
-
-/// The Pod of a slot: with its name, its generation, and a digest for each supervisor.
-fn fill(mut pod: Value, slot: &str, generation: u64, content: &str) -> Value {
-    pod["metadata"]["name"] = json!(format!("{NAME}-{slot}"));
-    pod["metadata"]["annotations"][GENERATION_KEY] = json!(generation.to_string());
-    pod["metadata"]["annotations"][CONTENT_KEY] = json!(content);
-    for arguments in supervisors(&mut pod) {
-        let digest = standby::digest(generation, arguments[1..].iter().map(|it| text(it).as_bytes()));
-        let added = [format!("{GENERATION}{generation}"), format!("{DIGEST}{digest}")];
-        arguments.splice(1..1, added.map(Value::String));
-    }
-    pod
-}
-
-/// The arguments of each container that runs a supervisor.
-fn supervisors(pod: &mut Value) -> impl Iterator<Item = &mut Vec<Value>> {
-    let containers = pod["spec"]["containers"].as_array_mut().into_iter().flatten();
-    containers
-        .filter_map(|container| container["args"].as_array_mut())
-        .filter(|arguments| arguments.first().is_some_and(|first| first == "standby"))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// What is in a slot. Whatever differs from what was written is damage.
-fn look(path: &Path) -> Result<Slot, Error> {
-    let Some(file) = files::read(path)? else { return Ok(Slot::Empty) };
-    Ok(match check(&file.bytes) {
-        Ok((generation, content)) => Slot::Good { generation, content },
-        Err(why) => Slot::Damaged(why),
-    })
-}
-
-fn check(bytes: &[u8]) -> Result<(u64, String), String> {
-    if bytes.is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    let written: Value = serde_json::from_slice(bytes).map_err(|error| format!("it is no JSON: {error}"))?;
-    let annotation = |key: &str| written["metadata"]["annotations"][key].as_str();
-    let generation =
-        annotation(GENERATION_KEY).and_then(|it| it.parse::<u64>().ok()).ok_or("it has no generation")?;
-    let content = annotation(CONTENT_KEY).ok_or("it has no digest")?.to_owned();
-    let slot = text(&written["metadata"]["name"]).rsplit('-').next().unwrap_or_default().to_owned();
-    // Undoing what filling in did must give the content, and filling it in again what is there.
-    let mut pod = written.clone();
-    pod["metadata"]["name"] = json!(NAME);
-    if let Some(annotations) = pod["metadata"]["annotations"].as_object_mut() {
-        annotations.retain(|key, _| key != GENERATION_KEY && key != CONTENT_KEY);
-    }
-    for arguments in supervisors(&mut pod) {
-        arguments.retain(|it| !text(it).starts_with(GENERATION) && !text(it).starts_with(DIGEST));
-    }
-    let found = digest(&pod);
-    if found != content {
-        return Err(format!("its sha-256 is {found}, and it was written with {content}"));
-    }
-    if fill(pod, &slot, generation, &content) != written {
-        return Err("its digests are not those that it was written with".to_owned());
-    }
-    Ok((generation, content))
-}
-
-/// Of a Pod's JSON; the order of its keys does not matter.
-fn digest(pod: &Value) -> String {
-    // Of a Pod without annotations the map may be empty, or not be there.
-    let mut pod = pod.clone();
-    if pod["metadata"]["annotations"].as_object().is_none_or(serde_json::Map::is_empty)
-        && let Some(metadata) = pod["metadata"].as_object_mut()
-    {
-        metadata.remove("annotations");
-    }
-    Digest::of(pod.to_string().as_bytes()).to_string()
 }
 
 #[cfg(test)]

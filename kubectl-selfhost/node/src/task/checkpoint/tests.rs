@@ -2,7 +2,11 @@
 
 use std::fs;
 
+use serde_json::json;
+
 use super::*;
+use crate::checkpoint::{look, path};
+use crate::standby;
 
 struct Node {
     dir: tempfile::TempDir,
@@ -20,12 +24,24 @@ impl Node {
     }
 
     fn try_checkpoint(&self, content: &str) -> Result<report::Checkpoint, Error> {
+        self.task(content).run()
+    }
+
+    fn task(&self, content: &str) -> Checkpoint {
         let (manifests, state) = (self.dir.path().join("manifests"), self.dir.path().join("state"));
-        Checkpoint { manifests, state, content: content.to_owned() }.run()
+        Checkpoint { manifests, state, content: content.to_owned() }
     }
 
     fn slot(&self, slot: &str) -> PathBuf {
-        path(&self.dir.path().join("manifests"), slot)
+        self.in_directory("manifests", slot)
+    }
+
+    fn copy(&self, slot: &str) -> PathBuf {
+        self.in_directory("state/checkpoints", slot)
+    }
+
+    fn in_directory(&self, directory: &str, slot: &str) -> PathBuf {
+        path(&self.dir.path().join(directory), slot)
     }
 }
 
@@ -68,10 +84,14 @@ fn a_checkpoint_says_what_it_was_written_as() {
     let file = node.checkpoint("v1").file;
     let written: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     assert_eq!(written["metadata"]["name"], "control-plane-standby-a");
-    assert_eq!(written["metadata"]["annotations"][GENERATION_KEY], "1");
+    assert_eq!(written["metadata"]["annotations"]["kubectl-selfhost.dev/generation"], "1");
     assert_eq!(written["metadata"]["annotations"]["other"], "kept");
-    let args: Vec<&str> =
-        written["spec"]["containers"][0]["args"].as_array().unwrap().iter().map(text).collect();
+    let args: Vec<&str> = written["spec"]["containers"][0]["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it.as_str().unwrap())
+        .collect();
     assert_eq!(args[..2], ["standby", "--generation=1"]);
     let digest = standby::digest(1, standby::covered(args[1..].iter().map(|it| it.as_bytes())));
     assert_eq!(args[2], format!("--digest={digest}"), "the supervisor finds the same digest");
@@ -117,6 +137,36 @@ fn there_are_two_good_ones_again_after_one_was_lost() {
 }
 
 #[test]
+fn each_good_manifest_has_a_copy() {
+    let node = Node::new();
+    let same = |slot: &str| fs::read(node.slot(slot)).unwrap() == fs::read(node.copy(slot)).unwrap();
+    node.checkpoint("v1");
+    node.checkpoint("v2");
+    assert!(same("a") && same("b"));
+    // An earlier version of this program kept none, and a kill comes between the two writes.
+    fs::remove_file(node.copy("b")).unwrap();
+    fs::write(node.copy("a"), "damaged").unwrap();
+    assert!(!node.checkpoint("v2").changed);
+    assert!(same("a") && same("b"));
+    fs::write(node.slot("a"), "damaged").unwrap();
+    node.task(&pod("v2")).keep_copies().unwrap();
+    assert!(
+        matches!(look(&node.copy("a")).unwrap(), Slot::Good { generation: 1, .. }),
+        "damage is not copied"
+    );
+}
+
+#[test]
+fn a_new_generation_is_later_than_every_copy() {
+    let node = Node::new();
+    node.checkpoint("v1");
+    node.checkpoint("v2");
+    fs::remove_file(node.slot("a")).unwrap();
+    fs::remove_file(node.slot("b")).unwrap();
+    assert_eq!(node.checkpoint("v3").generation, 3);
+}
+
+#[test]
 fn what_is_no_standby_is_refused() {
     let node = Node::new();
     for content in ["", "{}", r#"{"kind":"Pod","metadata":{"name":"etcd"}}"#] {
@@ -134,8 +184,10 @@ fn removing_leaves_nothing_and_may_be_repeated() {
     fs::create_dir(&kept).unwrap();
     let task =
         RemoveStandby { manifests: node.dir.path().join("manifests"), state: node.dir.path().join("state") };
-    assert_eq!(task.run().unwrap().removed.len(), 3);
+    assert_eq!(task.run().unwrap().removed.len(), 5, "two manifests, their copies, and the program");
     assert_eq!(task.run().unwrap().removed, Vec::<PathBuf>::new());
     assert!(kept.exists(), "kept manifests are not its business");
-    assert!(!node.dir.path().join("state/bin").exists());
+    for directory in ["state/bin", "state/checkpoints"] {
+        assert!(!node.dir.path().join(directory).exists(), "{directory}");
+    }
 }
