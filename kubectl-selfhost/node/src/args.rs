@@ -15,13 +15,14 @@ use rustls::pki_types::ServerName;
 
 use crate::gate::Config;
 use crate::nft::divert::Divert;
+use crate::recover;
 use crate::standby;
 use crate::task::{Checkpoint, Clean, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, Retire, Task};
 use crate::tls::Credentials;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
-The node part of kubectl selfhost. It runs in Pods that the plugin creates.
+The node part of kubectl selfhost. It runs in Pods that the plugin creates; only recover is run by hand.
 
 Usage:
   selfhost-node gate --node-ip IP --ca FILE [--port 6443] [--bridge-port 6444]
@@ -30,6 +31,9 @@ Usage:
   selfhost-node gate-check
   selfhost-node standby --component NAME --port N --standby-port N --run DIR --minor N --generation N --digest HEX
                 [--ca FILE [--server-name kubernetes]] [--peers IP:PORT,IP:PORT,...] -- COMMAND [ARGUMENT...]
+  selfhost-node recover [--from auto|checkpoint|etcd|kept] [--dry-run] [--timeout SECONDS] [--node-ip IP]
+                [--encryption-provider-config FILE] [--manifests DIR] [--state DIR] [--pki DIR]
+                [--etcd https://IP:PORT] [--port 6443] [--bridge-port 6444]
   selfhost-node task inspect --manifests DIR --kept DIR [--ports N,N,...]
   selfhost-node task retire-manifest --file FILE --kept DIR --sha256 HEX --port N [--timeout SECONDS]
   selfhost-node task restore-manifest --file FILE --kept DIR [--kept-image IMAGE --image IMAGE]
@@ -43,6 +47,7 @@ Usage:
 
 gate diverts new connections to NODE-IP:PORT and SERVICE-IP:SERVICE-PORT to the bridge port while the API server there
 is ready; gate-check succeeds while it does. standby runs COMMAND while nobody serves on the component's own port.
+recover brings an API server back on a node that has none: from the standby's checkpoint, else from what etcd has.
 A task prints its result as one JSON object.
 ";
 
@@ -58,6 +63,9 @@ const SERVICE_PORT: u16 = 443;
 /// How long tasks wait by default: the kubelet's file poll (20 s) and a Pod's grace period (30 s), with some room.
 const WAIT_SECONDS: u64 = 60;
 
+/// How long an API server gets to come back by default: the standby tries for 90 s, and once more after a pause.
+const RECOVER_SECONDS: u64 = 240;
+
 /// How long a prober gets to connect by default.
 const PROVE_SECONDS: u64 = 15;
 
@@ -69,6 +77,7 @@ pub(crate) enum Command {
     Gate(Config),
     GateCheck,
     Standby(standby::Config),
+    Recover(recover::Config),
     Task(Task),
 }
 
@@ -125,6 +134,12 @@ fn parse_command(
             let config = standby(&mut options, arguments, rest)?;
             options.finish("standby")?;
             Ok(Command::Standby(config))
+        }
+        "recover" => {
+            let mut options = Options::parse(parser)?;
+            let config = recover(&mut options)?;
+            options.finish("recover")?;
+            Ok(Command::Recover(config))
         }
         "task" => {
             *in_task = true;
@@ -198,6 +213,27 @@ fn standby(
     })
 }
 
+/// The defaults are kubeadm's directories, and the plugin's own.
+fn recover(options: &mut Options) -> Result<recover::Config, lexopt::Error> {
+    let mut directory = |name, default: &str| options.path(name).unwrap_or_else(|| PathBuf::from(default));
+    let manifests = directory("manifests", "/etc/kubernetes/manifests");
+    let state = directory("state", "/var/lib/selfhost");
+    let pki = directory("pki", "/etc/kubernetes/pki");
+    let etcd = options.optional::<String>("etcd")?.unwrap_or_else(|| "https://127.0.0.1:2379".to_owned());
+    Ok(recover::Config {
+        manifests,
+        state,
+        pki,
+        etcd: etcd.parse().map_err(|error: recover::NoEndpoint| format!("--etcd {etcd}: {error}"))?,
+        encryption: options.path("encryption-provider-config"),
+        source: options.or("from", recover::Source::Auto)?,
+        node_ip: options.optional("node-ip")?,
+        ports: [options.or("port", API_PORT)?, options.or("bridge-port", BRIDGE_PORT)?],
+        timeout: options.seconds(RECOVER_SECONDS)?,
+        dry_run: options.take("dry-run").is_some(),
+    })
+}
+
 fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
     Ok(match name {
         "inspect" => Task::Inspect(Inspect {
@@ -262,6 +298,9 @@ fn list<T: FromStr<Err: Display>>(name: &str, values: &str) -> Result<Vec<T>, le
         .collect()
 }
 
+/// Options that have no value.
+const SWITCHES: [&str; 1] = ["dry-run"];
+
 /// The options that were given and not yet asked for.
 struct Options(Vec<(String, OsString)>);
 
@@ -276,7 +315,7 @@ impl Options {
             if options.iter().any(|(given, _)| *given == name) {
                 return Err(format!("--{name} is given twice").into());
             }
-            let value = parser.value()?;
+            let value = if SWITCHES.contains(&name.as_str()) { OsString::new() } else { parser.value()? };
             options.push((name, value));
         }
         Ok(Self(options))
@@ -384,6 +423,23 @@ mod tests {
     }
 
     #[test]
+    fn recovering_has_the_defaults_of_kubeadm() {
+        let parse = |line: &str| match parse_line(line) {
+            Ok(Command::Recover(config)) => config,
+            other => panic!("{line}: {other:?}"),
+        };
+        let config = parse("recover");
+        assert_eq!(config.manifests, PathBuf::from("/etc/kubernetes/manifests"));
+        assert_eq!(config.etcd.to_string(), "127.0.0.1:2379");
+        assert_eq!(
+            (config.ports, config.source, config.dry_run),
+            ([6443, 6444], recover::Source::Auto, false)
+        );
+        let config = parse("recover --dry-run --from kept --node-ip 10.0.0.1 --timeout=5");
+        assert_eq!((config.source, config.dry_run), (recover::Source::Kept, true));
+    }
+
+    #[test]
     fn nonsense_is_named() {
         for (line, message) in [
             ("", "missing a command"),
@@ -406,6 +462,9 @@ mod tests {
                 "missing -- and a command",
             ),
             ("gate-check now", "unexpected argument \"now\""),
+            ("recover --from backup", "--from backup: not auto, checkpoint, etcd or kept"),
+            ("recover --etcd http://e:1", "--etcd http://e:1: not https://IP:PORT"),
+            ("recover --dry-run=client", "unexpected argument for option '--dry-run': \"client\""),
             ("task", "missing the name of a task"),
             ("task reboot", "unknown task \"reboot\""),
             (

@@ -1,7 +1,7 @@
-//! The node part of kubectl selfhost: the divert gate of a bridge Pod and the one-shot tasks that look at or change
-//! files of a node.
+//! The node part of kubectl selfhost: the divert gate of a bridge Pod, the standby, the one-shot tasks that look at or
+//! change files of a node, and what brings an API server back where there is none.
 //!
-//! Invariants: it speaks to no Kubernetes API; it changes nothing on a node but the files its task names and
+//! Invariants: it speaks to no Kubernetes API; it changes nothing on a node but the files its arguments name and
 //! nftables tables whose names start with `selfhost`; whatever it diverts, the kernel stops diverting within
 //! seconds when this process is gone.
 #![cfg(target_os = "linux")]
@@ -14,6 +14,7 @@ mod files;
 mod gate;
 mod nft;
 mod port;
+mod recover;
 pub mod report;
 mod sockets;
 mod standby;
@@ -43,6 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Gate(config) => finish(gate::run(&config, &mut io::stderr()), gate::Error::hint),
         Command::GateCheck => finish(gate::check(), gate::Error::hint),
         Command::Standby(config) => finish(standby::run(&config, &mut io::stderr()), standby::Error::hint),
+        Command::Recover(config) => finish(recover::run(&config, &mut io::stdout()), recover::Error::hint),
         Command::Task(task) => finish_task(&task::run(task)),
     }
 }

@@ -1,8 +1,10 @@
 //! Tasks that need the kernel: proving a path, and looking at a node.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -178,5 +180,27 @@ fn inspect_tries_the_kernel_out() -> Result<()> {
     let report = inspect("/nowhere")?;
     let error = report.divert.error.context("there is no nft")?;
     ensure!(!report.divert.supported && error.starts_with("run nft: "), "{error}");
+    Ok(())
+}
+
+#[test]
+fn whoever_is_not_root_cannot_recover_and_is_told_so() -> Result<()> {
+    let node = Node::new()?;
+    let directory = node.directory.path();
+    // Where it was built, nobody else may look.
+    let binary = directory.join("selfhost-node");
+    fs::copy(BINARY, &binary)?;
+    fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    let manifests = directory.join("manifests");
+    fs::create_dir(&manifests)?;
+    let output = Command::new(binary)
+        .args(["recover", "--manifests"])
+        .arg(&manifests)
+        .uid(65534)
+        .gid(65534)
+        .output()?;
+    ensure!(output.status.code() == Some(1) && output.stdout.is_empty(), "{output:?}");
+    let expected = format!("error: not allowed to write to {}\nhint: run it as root\n", manifests.display());
+    ensure!(String::from_utf8(output.stderr)? == expected);
     Ok(())
 }
