@@ -20,6 +20,9 @@ use super::{bridge, command_line, image, short_hash};
 /// What each container asks for: enough to be heard on a busy node, and little for two generations of four.
 const DORMANT_CPU: &str = "10m";
 
+/// The priority of `system-node-critical` (k8s.io/kubernetes, `scheduling.SystemCriticalPriority` and 1000).
+const NODE_CRITICAL: i32 = 2_000_001_000;
+
 /// Where the supervisors of a node keep their locks: on a file system in memory.
 pub const RUN: &str = "/run/selfhost-standby";
 
@@ -78,6 +81,8 @@ fn pod(
     let mut spec = PodSpec {
         host_network: Some(true),
         priority_class_name: Some("system-node-critical".to_owned()),
+        // Admission derives it from the class; a kubelet alone ignores a class without it.
+        priority: Some(NODE_CRITICAL),
         termination_grace_period_seconds: Some(30),
         ..PodSpec::default()
     };
