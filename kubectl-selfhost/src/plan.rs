@@ -295,10 +295,28 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
             Verb::HandOver,
         ],
     };
-    verbs
-        .iter()
-        .map(|verb| Step { verb: *verb, component: Some(component), node: Some(node.to_owned()) })
-        .collect()
+    steps(component, node, verbs)
+}
+
+/// These acts, one after the other, on one component of one node.
+fn steps(component: Component, node: &str, verbs: &[Verb]) -> Vec<Step> {
+    let step = |verb: &Verb| Step { verb: *verb, component: Some(component), node: Some(node.to_owned()) };
+    verbs.iter().map(step).collect()
+}
+
+/// What every plan begins with: the nodes, and what speaks against any operation.
+fn survey(inventory: &Inventory, goal: &Goal) -> (BTreeMap<String, PlannedNode>, Vec<Finding>) {
+    let mut findings = preconditions::common(inventory, goal);
+    let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
+        findings.extend(more);
+        BTreeMap::new()
+    });
+    (nodes, findings)
+}
+
+/// What the bridges need to know of the cluster.
+fn around(inventory: &Inventory, node_image: &str) -> bridge::Surroundings {
+    bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip }
 }
 
 /// Whether nothing of the component is left on the node but its standby, which serves: somebody deleted the DaemonSet, or
@@ -341,7 +359,7 @@ fn planned_nodes(inventory: &Inventory) -> Result<BTreeMap<String, PlannedNode>,
             .find_map(|i| i.pod.metadata.annotations.as_ref()?.get(labels::ADVERTISE_ADDRESS).cloned());
         let standby = inventory.checkpoint(name).is_some();
         let mut hosting = BTreeMap::new();
-        for instance in here() {
+        for instance in here().filter(|it| !it.is_ending()) {
             let seen = hosting.entry(instance.component).or_insert(instance.hosting);
             if *seen != instance.hosting {
                 *seen = Hosting::Mixed;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use selfhost_tests::drive::{ready_within, run, run_and_kill, settled, whole};
@@ -78,13 +78,17 @@ fn drift(cluster: &Cluster) -> Result<()> {
 /// Writes what runs now into the standby, and waits until the kubelet shows it.
 fn refresh(cluster: &Cluster) -> Result<()> {
     run(cluster, &["checkpoint", "refresh", "--yes"])?.success()?;
-    // The kubelet sees the new manifest within twenty seconds, and shows its Pod.
-    thread::sleep(Duration::from_secs(25));
-    let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
-    // etcd was started again after each power cut, which is worth a finding of its own.
-    let codes = common::codes(&status);
-    ensure!(codes.iter().all(|code| code == "SH0104"), "{status:#}");
-    Ok(())
+    let begin = Instant::now();
+    loop {
+        let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
+        // etcd was started again after each power cut, which is worth a finding of its own.
+        if common::codes(&status).iter().all(|code| code == "SH0104") {
+            return Ok(());
+        }
+        // The kubelet sees the new manifest within twenty seconds, and shows its Pod.
+        ensure!(begin.elapsed() < Duration::from_secs(60), "{status:#}");
+        thread::sleep(Duration::from_secs(1));
+    }
 }
 
 /// Two power cuts with a later generation that is damaged: the earlier one brings the control plane back, `status` says
@@ -109,7 +113,7 @@ fn damage(cluster: &Cluster) -> Result<()> {
     let damaged = common::codes(&status).contains(&"SH0116".to_owned());
     ensure!(damaged && status.to_string().contains("is damaged"), "{status:#}");
     refresh(cluster)?;
-    ensure!(generation("a")?.abs_diff(generation("b")?) == 1);
+    ensure!(generation(latest)? > generation(if latest == "a" { "b" } else { "a" })?);
     Ok(())
 }
 

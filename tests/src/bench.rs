@@ -57,11 +57,14 @@ enum What {
         #[arg(long, default_value_t = 3)]
         times: u32,
     },
-    /// Power cuts of the only node at random moments of every operation.
+    /// Power cuts of every control-plane node at random moments of every operation.
     PowerCuts {
         /// How many.
         #[arg(long, default_value_t = 20)]
         times: u32,
+        /// Control-plane nodes: 1, or 3, which lose their power all at once.
+        #[arg(long, default_value_t = 1)]
+        control_planes: u8,
         /// Where the moments come from; a run is repeated with the seed that it printed.
         #[arg(long)]
         seed: Option<u64>,
@@ -71,6 +74,9 @@ enum What {
         /// Only this many of them, chosen at random.
         #[arg(long)]
         sample: Option<usize>,
+        /// Only the plugin, resumed, at all steps of an operation in one go.
+        #[arg(long, conflicts_with = "sample")]
+        sweep: bool,
         /// Where the choice comes from; a run is repeated with the seed that it printed.
         #[arg(long)]
         seed: Option<u64>,
@@ -99,8 +105,11 @@ fn run(what: &What) -> Result<()> {
         What::Repeat { times, control_planes } => repeat(*times, *control_planes, &progress),
         What::Upgrade => compare(&progress),
         What::RoundTrip { times } => round_trip::run(*times, &progress),
-        What::PowerCuts { times, seed } => power_cuts::run(*times, *seed, &progress),
-        What::Kills { sample, seed } => kills::run(*sample, *seed, &progress),
+        What::PowerCuts { times, control_planes, seed } => {
+            power_cuts::run(*times, *control_planes, *seed, &progress)
+        }
+        What::Kills { sweep: true, .. } => kills::sweep(&progress),
+        What::Kills { sample, seed, .. } => kills::run(*sample, *seed, &progress),
         What::Footprint => footprint::run(&progress),
     }
 }

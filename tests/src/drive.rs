@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing here looks into the plugin; it runs the released binary and reads what that prints.
 
+mod kill;
 mod load;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use crate::cluster::Cluster;
 use crate::refusal::Refusal;
 
+pub use kill::kill_at_each;
 pub use load::{Availability, Load, Series};
 
 /// Environment variable with the plugin to test, instead of the one in the target directory.
@@ -184,7 +186,7 @@ pub const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", 
 
 /// How long the control plane must have been ready. `kubeadm init` ends with a restart of the kubelet, which takes some
 /// seconds to doubt the Pods that it finds, and some more to ask them.
-const CALM: Duration = Duration::from_secs(12);
+const CALM: Duration = Duration::from_secs(9);
 
 /// Waits until every Pod of the control plane is ready, and stays so.
 pub fn settled(cluster: &Cluster) -> Result<()> {

@@ -14,9 +14,9 @@ use selfhost_core::flags;
 use selfhost_core::version::{self, KubeVersion};
 
 use super::upgrade::{not_self_hosted, recorded_version};
-use super::{Goal, Plan, Step, Verb, planned_nodes, preconditions, swap};
+use super::{Goal, Plan, Step, Verb, around, preconditions, survey, swap};
 use crate::inventory::Inventory;
-use crate::template::{self, bridge};
+use crate::template;
 
 /// Where the way back leads.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,11 +34,7 @@ pub fn plan(
     destination: &Destination,
     node_image: &str,
 ) -> Result<Plan, Vec<Finding>> {
-    let mut findings = preconditions::common(inventory, &goal);
-    let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
-        findings.extend(more);
-        BTreeMap::new()
-    });
+    let (nodes, mut findings) = survey(inventory, &goal);
     let mut templates = BTreeMap::new();
     for component in Component::ALL {
         let subject = format!("daemonset kube-system/{}", component.daemonset_name());
@@ -84,7 +80,7 @@ pub fn plan(
         steps,
         templates,
         nodes,
-        around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
+        around: around(inventory, node_image),
         record: destination.recorded.clone(),
     };
     let mut plan = plan.with_checkpoints(inventory, |_| true);

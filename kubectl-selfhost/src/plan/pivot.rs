@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use selfhost_core::component::{Component, Hosting};
 use selfhost_core::finding::{Code, Finding};
 
-use super::{Goal, Plan, Scope, Step, planned_nodes, preconditions, swap};
+use super::{Goal, Plan, Scope, Step, around, preconditions, survey, swap};
 use crate::inventory::Inventory;
-use crate::template::{self, bridge};
+use crate::template;
 
 /// The plan that makes the cluster self-hosted, or what speaks against it.
 ///
@@ -21,11 +21,7 @@ pub fn plan(inventory: &Inventory, node_image: &str, undo: Option<&Scope>) -> Re
         None => Goal::Pivot,
         Some(_) => Goal::Abort(Box::new(Goal::Unpivot)),
     };
-    let mut findings = preconditions::common(inventory, &goal);
-    let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
-        findings.extend(more);
-        BTreeMap::new()
-    });
+    let (nodes, mut findings) = survey(inventory, &goal);
     let mut templates = BTreeMap::new();
     for component in Component::ALL {
         match current_template(inventory, component) {
@@ -51,7 +47,7 @@ pub fn plan(inventory: &Inventory, node_image: &str, undo: Option<&Scope>) -> Re
         steps: preconditions::adoptions(inventory).into_iter().chain(steps).collect::<Vec<Step>>(),
         templates,
         nodes,
-        around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
+        around: around(inventory, node_image),
         record: None,
     };
     let goes = |node: &str| {

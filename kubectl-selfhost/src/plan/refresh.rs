@@ -4,24 +4,20 @@
 
 use std::collections::BTreeMap;
 
+use selfhost_core::component::Component;
 use selfhost_core::finding::{Code, Finding};
 
 use super::pivot::current_template;
 use super::upgrade::not_self_hosted;
-use super::{Goal, Plan, planned_nodes, preconditions};
+use super::{Goal, Plan, around, survey};
 use crate::inventory::{Inventory, drift};
-use crate::template::bridge;
 
 /// The plan that brings the checkpoints up to date, or what speaks against it. The abort of it is a plan without steps:
 /// a checkpoint of what has served is right, whoever began it.
 pub fn plan(inventory: &Inventory, goal: Goal, node_image: &str) -> Result<Plan, Vec<Finding>> {
-    let mut findings = preconditions::common(inventory, &goal);
-    let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
-        findings.extend(more);
-        BTreeMap::new()
-    });
+    let (nodes, mut findings) = survey(inventory, &goal);
     let mut templates = BTreeMap::new();
-    for component in selfhost_core::component::Component::ALL {
+    for component in Component::ALL {
         if let Some(finding) = not_self_hosted(inventory, component) {
             findings.push(finding);
             continue;
@@ -51,7 +47,7 @@ pub fn plan(inventory: &Inventory, goal: Goal, node_image: &str) -> Result<Plan,
         steps: Vec::new(),
         templates,
         nodes,
-        around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
+        around: around(inventory, node_image),
         record: None,
     };
     Ok(plan.with_checkpoints(inventory, |_| !aborts))

@@ -393,6 +393,25 @@ fn normalizing_is_stable_for_every_component() {
     }
 }
 
+/// Every DaemonSet was deleted a moment ago: the Pods drain, and the standby serves.
+#[test]
+fn what_drains_is_brought_back_like_what_is_gone() {
+    let mut inventory = self_hosted(1, "v1.36.3");
+    inventory.daemonsets.clear();
+    for instance in &mut inventory.instances {
+        instance.pod.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        instance.pod.status.as_mut().unwrap().conditions = None;
+    }
+    let expected: Vec<String> = Component::ALL
+        .iter()
+        .flat_map(|it| {
+            ["write DaemonSet", "start Pod", "wait until ready"].map(|act| format!("cp1 {it}: {act}"))
+        })
+        .collect();
+    assert_eq!(listing(&pivot::plan(&inventory, IMAGE, None).unwrap()), expected.join("\n"));
+}
+
 #[test]
 fn a_refresh_writes_what_has_served() {
     let refresh = |inventory: &Inventory| refresh::plan(inventory, Goal::Refresh, IMAGE);

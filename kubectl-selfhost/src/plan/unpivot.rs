@@ -11,11 +11,9 @@ use selfhost_core::labels;
 
 use super::pivot::current_template;
 use super::{
-    Goal, OtherImage, Plan, PlannedNode, Scope, Step, Verb, bridge_of, is_lost, is_ready, planned_nodes,
-    preconditions,
+    Goal, OtherImage, Plan, PlannedNode, Scope, Step, Verb, around, bridge_of, is_lost, is_ready, survey,
 };
 use crate::inventory::{Instance, Inventory};
-use crate::template::bridge;
 use crate::template::kept::{self, Kept};
 
 /// How far an unpivot goes, and what it gives up.
@@ -36,11 +34,7 @@ pub fn plan(inventory: &Inventory, node_image: &str, options: Options<'_>) -> Re
         None => Goal::Unpivot,
         Some(_) => Goal::Abort(Box::new(Goal::Pivot)),
     };
-    let mut findings = preconditions::common(inventory, &goal);
-    let mut nodes = planned_nodes(inventory).unwrap_or_else(|more| {
-        findings.extend(more);
-        BTreeMap::new()
-    });
+    let (mut nodes, mut findings) = survey(inventory, &goal);
     let mut templates = BTreeMap::new();
     for component in inventory.daemonsets.keys() {
         // Only what runs is asked for here: static Pods next to it may differ, and are not moved.
@@ -85,14 +79,7 @@ pub fn plan(inventory: &Inventory, node_image: &str, options: Options<'_>) -> Re
     if !findings.is_empty() {
         return Err(findings);
     }
-    Ok(Plan {
-        goal,
-        steps,
-        templates,
-        nodes,
-        around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
-        record: None,
-    })
+    Ok(Plan { goal, steps, templates, nodes, around: around(inventory, node_image), record: None })
 }
 
 /// What is self-hosted by somebody else's hand: there is no DaemonSet of ours from which to start.
@@ -176,10 +163,7 @@ fn swap(inventory: &Inventory, component: Component, node: &str) -> Vec<Step> {
             Verb::HandOver,
         ],
     };
-    verbs
-        .iter()
-        .map(|verb| Step { verb: *verb, component: Some(component), node: Some(node.to_owned()) })
-        .collect()
+    super::steps(component, node, verbs)
 }
 
 #[cfg(test)]

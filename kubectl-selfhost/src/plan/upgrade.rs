@@ -7,9 +7,9 @@ use selfhost_core::finding::{Code, Finding};
 use selfhost_core::version::{self, KubeVersion, VersionRequest};
 
 use super::pivot::current_template;
-use super::{Goal, Plan, Step, Verb, planned_nodes, preconditions, swap};
+use super::{Goal, Plan, Step, Verb, around, preconditions, survey, swap};
 use crate::inventory::Inventory;
-use crate::template::{self, bridge};
+use crate::template;
 
 /// The plan that brings every component to `target`, or what speaks against it.
 ///
@@ -21,12 +21,8 @@ pub fn plan(
     repository: Option<&str>,
 ) -> Result<Plan, Vec<Finding>> {
     let goal = Goal::Upgrade(target.clone());
-    let mut findings = preconditions::common(inventory, &goal);
+    let (nodes, mut findings) = survey(inventory, &goal);
     findings.extend(preconditions::skew(inventory, target));
-    let nodes = planned_nodes(inventory).unwrap_or_else(|more| {
-        findings.extend(more);
-        BTreeMap::new()
-    });
     let mut templates = BTreeMap::new();
     for component in Component::ALL {
         if let Some(finding) = not_self_hosted(inventory, component) {
@@ -66,7 +62,7 @@ pub fn plan(
         record: Some(target.clone()),
         templates,
         nodes,
-        around: bridge::Surroundings { node_image: node_image.to_owned(), service_ip: inventory.service_ip },
+        around: around(inventory, node_image),
     };
     let mut plan = plan.with_checkpoints(inventory, |_| true);
     if let Some(configuration) = &inventory.kubeadm

@@ -10,7 +10,7 @@ use selfhost_core::component::Hosting;
 use selfhost_core::finding::{Code, Finding, Severity};
 use serde::Serialize;
 
-use super::report::{Report, Row, Run};
+use super::report::{Report, Row, Run, StandbyRow};
 use crate::cli::output::DataFormat;
 use crate::inventory::OpenOperation;
 use crate::inventory::credentials::Source;
@@ -41,6 +41,7 @@ struct Status<'a> {
     versions: Vec<String>,
     nodes: Option<Vec<Node<'a>>>,
     components: Vec<Component<'a>>,
+    standbys: Vec<Standby<'a>>,
     operation: Option<Operation<'a>>,
     findings: Vec<FindingDocument<'a>>,
     next_command: Option<&'a str>,
@@ -79,6 +80,15 @@ struct Component<'a> {
     image: Option<&'a str>,
     update_strategy: Option<&'a str>,
     credentials: Option<Credentials>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Standby<'a> {
+    node: &'a str,
+    checkpoint: u64,
+    version: Option<String>,
+    whole: bool,
 }
 
 #[derive(Serialize)]
@@ -133,6 +143,7 @@ impl<'a> Status<'a> {
             versions: report.versions.iter().map(ToString::to_string).collect(),
             nodes,
             components: report.rows.iter().map(Component::of).collect(),
+            standbys: report.standbys.iter().map(Standby::of).collect(),
             operation: report.operation.as_ref().map(Operation::of),
             findings: report.findings.iter().map(FindingDocument::of).collect(),
             next_command: report.next.as_ref().map(|next| next.command.as_str()),
@@ -158,6 +169,17 @@ impl<'a> Component<'a> {
             image: run.and_then(|run| run.image.as_deref()),
             update_strategy: run.and_then(|run| run.strategy.as_deref()),
             credentials: run.map(Credentials::of),
+        }
+    }
+}
+
+impl<'a> Standby<'a> {
+    fn of(row: &'a StandbyRow) -> Self {
+        Self {
+            node: &row.node,
+            checkpoint: row.generation,
+            version: row.version.as_ref().map(ToString::to_string),
+            whole: row.whole,
         }
     }
 }

@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use selfhost_core::component::{Component, Hosting};
 use selfhost_core::finding::{Finding, Severity};
-use selfhost_core::version::KubeVersion;
+use selfhost_core::version::{self, KubeVersion};
 
 use super::{findings, next};
 use crate::inventory::credentials::{self, Source};
-use crate::inventory::{Instance, Inventory, OpenOperation, Part, Place, recognize};
+use crate::inventory::{Instance, Inventory, OpenOperation, Part, Place, checkpoints, recognize};
 
 /// The name by which etcd's rows go.
 pub const ETCD: &str = "etcd";
@@ -35,6 +35,8 @@ pub struct Report {
     pub nodes: Option<Vec<NodeRow>>,
     /// Component by node, in the order of replacement, etcd last.
     pub rows: Vec<Row>,
+    /// What would bring each node's control plane back after a power cut.
+    pub standbys: Vec<StandbyRow>,
     /// The open operation.
     pub operation: Option<OpenOperation>,
     /// What needs attention, the worst first.
@@ -52,6 +54,19 @@ pub struct NodeRow {
     pub ready: bool,
     /// Its kubelet's version.
     pub kubelet: Option<KubeVersion>,
+}
+
+/// The latest checkpoint of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandbyRow {
+    /// The node.
+    pub node: String,
+    /// Which checkpoint it is.
+    pub generation: u64,
+    /// The version of its API server; `None` where its image's tag is no version.
+    pub version: Option<KubeVersion>,
+    /// Whether every generation that there should be would act.
+    pub whole: bool,
 }
 
 /// One component on one node.
@@ -112,6 +127,7 @@ impl Report {
             versions: versions(inventory),
             nodes: nodes(inventory),
             rows: rows(inventory),
+            standbys: standbys(inventory),
             operation: inventory.operation.clone(),
             findings,
             next,
@@ -158,6 +174,19 @@ fn nodes(inventory: &Inventory) -> Option<Vec<NodeRow>> {
         kubelet: inventory.kubelets.get(name).cloned().flatten(),
     };
     (!inventory.unread.contains(&Part::Nodes)).then(|| inventory.control_plane.iter().map(row).collect())
+}
+
+fn standbys(inventory: &Inventory) -> Vec<StandbyRow> {
+    let row = |node: &String| {
+        let latest = inventory.checkpoint(node)?;
+        Some(StandbyRow {
+            node: node.clone(),
+            generation: recognize::generation(latest),
+            version: recognize::image(latest, Component::ApiServer.name()).and_then(version::of_image),
+            whole: checkpoints::damage(inventory, node).is_empty(),
+        })
+    };
+    inventory.standbys.keys().filter_map(row).collect()
 }
 
 fn rows(inventory: &Inventory) -> Vec<Row> {

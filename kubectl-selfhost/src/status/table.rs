@@ -2,6 +2,7 @@
 //!
 //! Invariant: reads the same without colours, and the table's columns keep to 80 characters where names allow it.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
@@ -31,6 +32,9 @@ pub enum Columns {
 /// Writes the report.
 pub fn write(out: &mut dyn Write, theme: &Theme, columns: Columns, report: &Report) -> io::Result<()> {
     writeln!(out, "{}", summary(theme, report))?;
+    if !report.standbys.is_empty() {
+        writeln!(out, "{}", standby_line(theme, report))?;
+    }
     if let Some(operation) = &report.operation {
         writeln!(out, "{}", operation_line(theme, operation, report.taken_at))?;
     }
@@ -64,6 +68,18 @@ fn summary(theme: &Theme, report: &Report) -> String {
         theme.paint(tone_of(report.hosting), report.hosting),
         theme.paint(nodes.0, nodes.1),
     )
+}
+
+/// What would start it again, and on how many of the nodes.
+fn standby_line(theme: &Theme, report: &Report) -> String {
+    let versions: BTreeSet<_> = report.standbys.iter().filter_map(|it| it.version.as_ref()).collect();
+    let versions: Vec<String> = versions.into_iter().map(ToString::to_string).collect();
+    let whole = report.standbys.iter().filter(|it| it.whole).count();
+    let all = report.nodes.as_ref().map_or(report.standbys.len(), Vec::len);
+    let word = if all == 1 { "node" } else { "nodes" };
+    let tone = if whole == all { Tone::Good } else { Tone::Warn };
+    let where_to = theme.paint(tone, format!("{whole}/{all} {word}"));
+    format!("{}         checkpoint of {}   {where_to}", theme.strong("Standby"), versions.join(" and "))
 }
 
 /// The step is in the finding, which has room for it.

@@ -85,6 +85,7 @@ fn static_pods() {
 fn self_hosted() {
     insta::assert_snapshot!(shown(&self_hosted_cluster(&["cp-1", "cp-2", "cp-3"], "v1.37.2"), Columns::Narrow), @r#"
     Control plane   self-hosted   v1.37.2   3/3 nodes ready
+    Standby         checkpoint of v1.37.2   3/3 nodes
 
     COMPONENT                NODE  HOSTING      READY  VERSION   RESTARTS  AGE
     kube-apiserver           cp-1  self-hosted  1/1    v1.37.2   0         41d
@@ -368,6 +369,7 @@ fn json() {
           }
         }
       ],
+      "standbys": [],
       "operation": null,
       "findings": [
         {

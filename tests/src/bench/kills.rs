@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use super::random::Random;
-use super::{fresh, say, selfhost};
+use super::{Row, fresh, say, selfhost};
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::drive::{
-    Load, components, planned_steps, run as run_plugin, run_and_kill, run_seeing, settled, step_of,
+    Load, components, kill_at_each, planned_steps, run as run_plugin, run_and_kill, run_seeing, settled,
+    step_of,
 };
 use crate::left;
 use crate::progress::Progress;
@@ -134,6 +135,33 @@ pub(super) fn run(sample: Option<usize>, seed: Option<u64>, progress: &Progress)
         say(&line)?;
     }
     say(&format!("{} cells: each ended clean", cells.len()))
+}
+
+/// Each operation once, killed at each of its steps in turn.
+pub(super) fn sweep(progress: &Progress) -> Result<()> {
+    let cluster = fresh("bench-kills", 1, progress)?;
+    let mut failed = 0;
+    for operation in OPERATIONS {
+        bring_to(&cluster, operation.from)?;
+        let steps = planned_steps(&cluster, operation.command)?;
+        let mut kills = 0;
+        let what = format!("{}, killed", operation.command[0]);
+        let row = Row::measure(&what, &cluster, || {
+            kill_at_each(&cluster, operation.command, &steps, |kill| {
+                kills += 1;
+                progress.line(kill);
+            })
+        })?;
+        say(&format!("{}\n{}\n  {kills} kills", Row::HEADER, row.line()))?;
+        for failure in row.failures() {
+            say(&format!("  {failure}"))?;
+        }
+        failed += row.availability.totals().1;
+        ensure!(shape(&cluster)? == Some(operation.to), "{:?}", shape(&cluster)?);
+        left::nothing_of_an_operation(&cluster)?;
+    }
+    ensure!(failed == 0, "{failed} requests failed");
+    Ok(())
 }
 
 fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {

@@ -1,4 +1,4 @@
-//! `cargo bench-power-cuts`: the only node loses its power at random moments of every operation.
+//! `cargo bench-power-cuts`: every control-plane node loses its power at once, at random moments of every operation.
 
 use std::process::{Child, Stdio};
 use std::thread;
@@ -26,23 +26,23 @@ const COURSE: [&[&str]; 6] = [
     &["unpivot", "--yes"],
 ];
 
-/// An operation takes about a minute and a half at most.
+/// An operation takes about a minute and a half for each node at most.
 const LONGEST_MS: u64 = 90_000;
 
-pub(super) fn run(times: u32, seed: Option<u64>, progress: &Progress) -> Result<()> {
+pub(super) fn run(times: u32, control_planes: u8, seed: Option<u64>, progress: &Progress) -> Result<()> {
     let (mut random, seed) = Random::new(seed);
     say(&format!("seed {seed}"))?;
-    let cluster = fresh("bench-power-cuts", 1, progress)?;
+    let cluster = fresh("bench-power-cuts", control_planes, progress)?;
     say("CUT  DURING                       AFTER    READY  THEN")?;
     let mut slowest = Duration::ZERO;
     for (cut, arguments) in (1..=times).zip(COURSE.iter().cycle()) {
         let name = format!("cut-{cut}");
         cluster.kubectl(&["create", "configmap", &name])?;
-        let after = Duration::from_millis(random.below(LONGEST_MS));
+        let after = Duration::from_millis(random.below(LONGEST_MS * u64::from(control_planes)));
         let began = begin(&cluster, arguments, after)?;
-        cluster.power_cut("cp1")?;
+        cluster.control_planes().into_iter().try_for_each(|node| cluster.power_cut(node))?;
         end(began);
-        cluster.boot("cp1")?;
+        cluster.control_planes().into_iter().try_for_each(|node| cluster.boot(node))?;
         let ready = ready_within(&cluster, BACK).with_context(|| format!("cut {cut} (seed {seed})"))?;
         slowest = slowest.max(ready);
         let then = finish(&cluster, arguments).with_context(|| format!("cut {cut} (seed {seed})"))?;
