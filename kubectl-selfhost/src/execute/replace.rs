@@ -25,7 +25,7 @@ use crate::template::sealed_hash;
 const STOP_LISTENING: Duration = Duration::from_secs(60);
 
 /// How long an old Pod may take to drain: its grace period, and a margin.
-const DRAIN: Duration = Duration::from_secs(120);
+pub const DRAIN: Duration = Duration::from_secs(120);
 
 /// Takes over a DaemonSet that somebody else made: it stops rolling by itself, and every node on which it runs gets
 /// our label, so that it keeps its Pod when the template asks for that label.

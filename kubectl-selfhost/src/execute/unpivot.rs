@@ -14,13 +14,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::await_ready::of_daemonset;
+use super::replace::DRAIN;
 use super::{Context, ExecuteError};
 use crate::api::{self, ApiError, call};
 use crate::node_task::{self, KEPT, STATE, Task};
 use crate::template::{kept, standby};
-
-/// How long an old Pod may take to drain: its grace period, and a margin.
-const DRAIN: Duration = Duration::from_secs(120);
 
 /// How long the DaemonSet controller may take to delete the Pod of a node that it has lost.
 const NOTICE: Duration = Duration::from_secs(20);

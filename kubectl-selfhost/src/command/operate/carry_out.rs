@@ -9,6 +9,7 @@ use std::time::Duration;
 use selfhost_core::component::Component;
 use selfhost_prober::{Budget, Handle, Load, Mode, Prober, Report};
 
+use super::super::journal;
 use super::report::{Summary, done};
 use super::{Job, Operator, unsafe_plan};
 use crate::api::ApiError;
@@ -20,7 +21,7 @@ use crate::exit::Exit;
 use crate::inventory::Inventory;
 use crate::operation::Operation;
 use crate::operation::record::Record;
-use crate::plan::back::{self, Destination};
+use crate::plan::back;
 use crate::plan::{Goal, Plan, Step, Verb, verify};
 use crate::preflight::Preflight;
 use crate::progress::Progress;
@@ -228,12 +229,14 @@ impl Operator<'_> {
         course.operation.turn(&abort).await?;
         let inventory = self.observe().await?;
         let record = inventory.operation.as_ref().and_then(|open| open.record.clone()).unwrap_or_default();
-        let destination = Destination { templates: record.templates, recorded: record.kubeadm_version };
-        let plan = back::plan(&inventory, abort, &destination, course.node_image).map_err(|findings| {
-            let reasons: Vec<String> =
-                findings.iter().map(|finding| format!("{}: {}", finding.subject, finding.message)).collect();
-            Failure::message(reasons.join("; "), Exit::Failure)
-        })?;
+        let plan =
+            journal::plan(&abort, &record, &[], &inventory, course.node_image).map_err(|findings| {
+                let reasons: Vec<String> = findings
+                    .iter()
+                    .map(|finding| format!("{}: {}", finding.subject, finding.message))
+                    .collect();
+                Failure::message(reasons.join("; "), Exit::Failure)
+            })?;
         verify::verify(&plan).map_err(|error| unsafe_plan(&error))?;
         self.execute(course, &plan, false).await.error.map_or(Ok(()), |error| Err(error.into()))
     }
