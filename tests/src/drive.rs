@@ -188,8 +188,17 @@ pub const COMPONENTS: [&str; 3] = ["kube-apiserver", "kube-controller-manager", 
 /// seconds to doubt the Pods that it finds, and some more to ask them.
 const CALM: Duration = Duration::from_secs(9);
 
-/// Waits until every Pod of the control plane is ready, and stays so.
+/// Waits until every component has a Pod on every node that is ready, and stays so.
 pub fn settled(cluster: &Cluster) -> Result<()> {
+    calm_when(cluster, |component| component["ready"] == true)
+}
+
+/// Waits until every Pod that an interrupted operation left is ready, and stays so. What has none has its standby.
+pub fn at_rest(cluster: &Cluster) -> Result<()> {
+    calm_when(cluster, |component| component["ready"] == true || component["hosting"] == "missing")
+}
+
+fn calm_when(cluster: &Cluster, good: impl Fn(&Value) -> bool) -> Result<()> {
     let begin = Instant::now();
     let mut calm = None;
     loop {
@@ -197,7 +206,7 @@ pub fn settled(cluster: &Cluster) -> Result<()> {
         let ready = status.json().is_ok_and(|status| {
             let components = components(&status);
             components.len() >= COMPONENTS.len() * cluster.control_planes().len()
-                && components.iter().all(|component| component["ready"] == true)
+                && components.iter().all(|component| good(component))
         });
         let since = calm.get_or_insert_with(Instant::now);
         if !ready {

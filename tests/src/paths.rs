@@ -23,9 +23,12 @@ pub fn cache() -> Result<PathBuf> {
     Ok(base.join("kubectl-selfhost/bed"))
 }
 
-/// The root of the checkout that this crate was built from.
+/// The root of the checkout that this crate was run from.
+///
+/// Asked of cargo at run time: a target directory that several checkouts share has programs of whichever was built last.
 pub fn checkout() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(package).parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
 /// Cargo's target directory: `$CARGO_TARGET_DIR`, else `target` in the checkout.

@@ -12,8 +12,8 @@ use super::random::Random;
 use super::{Row, fresh, say, selfhost};
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::drive::{
-    Load, components, kill_at_each, planned_steps, run as run_plugin, run_and_kill, run_seeing, settled,
-    step_of,
+    Load, at_rest, components, kill_at_each, planned_steps, run as run_plugin, run_and_kill, run_seeing,
+    settled, step_of,
 };
 use crate::left;
 use crate::progress::Progress;
@@ -169,7 +169,7 @@ fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
     let load = Load::start(cluster, RATE)?;
     let (hit, done) = strike(cluster, cell)?;
     // The kubelet may be on its way, and an API server, too.
-    settled(cluster)?;
+    at_rest(cluster)?;
     let outcome = run_plugin(cluster, &[cell.way, "--yes"])?.success()?;
     let availability = load.stop()?;
     let began_or_done = if done || cell.way == "resume" { cell.operation.to } else { cell.operation.from };

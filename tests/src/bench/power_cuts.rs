@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::random::Random;
 use super::{fresh, say, selfhost};
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
-use crate::drive::{ready_within, run as run_plugin, selfhost as plugin, settled, whole};
+use crate::drive::{at_rest, ready_within, run as run_plugin, selfhost as plugin, whole};
 use crate::left;
 use crate::progress::Progress;
 
@@ -80,7 +80,7 @@ fn end(child: Option<Child>) {
 
 /// What an operator does after a power cut: look, and finish what was begun. Tells what that was.
 fn finish(cluster: &Cluster, arguments: &[&str]) -> Result<&'static str> {
-    settled(cluster)?;
+    at_rest(cluster)?;
     let resumed = run_plugin(cluster, &["resume", "--yes"])?.success()?;
     let nothing = resumed.out.contains("nothing to do");
     // One that had not come to its lock has to be begun again; for one that is done that is nothing.
