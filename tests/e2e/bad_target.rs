@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Result, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use selfhost_tests::drive::{Load, Outcome, components, run, run_seeing};
+use selfhost_tests::drive::{Load, Outcome, components, run, run_seeing, with_flag};
 use selfhost_tests::{Cluster, left};
 
 use crate::common;
@@ -109,23 +109,4 @@ fn expect_as_before(cluster: &Cluster, outcome: &Outcome, code: i32, parts: &[&s
         ensure!(component["ready"] == true, "{component:#}");
     }
     Ok(())
-}
-
-/// Runs the plugin while the API server's DaemonSet has a further flag, which it would roll with.
-fn with_flag(cluster: &Cluster, flag: &str, arguments: &[&str]) -> Result<Outcome> {
-    let path = "/spec/template/spec/containers/0/command";
-    let name = ["-n", "kube-system", "patch", "ds", "self-hosted-kube-apiserver", "--type=json", "-p"];
-    let read = ["-n", "kube-system", "get", "ds", "self-hosted-kube-apiserver", "-o"];
-    let command =
-        cluster.kubectl(&[&read[..], &["jsonpath={.spec.template.spec.containers[0].command}"]].concat())?;
-    let mut changed: Vec<String> = serde_json::from_str(&command)?;
-    let flag_name = flag.split('=').next().unwrap_or(flag);
-    changed.retain(|argument| argument.split('=').next() != Some(flag_name));
-    changed.push(flag.to_owned());
-    let replacing = |command: &str| format!(r#"[{{"op":"replace","path":"{path}","value":{command}}}]"#);
-    let with = replacing(&serde_json::to_string(&changed)?);
-    cluster.kubectl(&[&name[..], &[&with]].concat())?;
-    let outcome = run(cluster, arguments);
-    cluster.kubectl(&[&name[..], &[&replacing(&command)]].concat())?;
-    outcome
 }

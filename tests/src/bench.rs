@@ -18,6 +18,7 @@ use crate::leaders::Leaders;
 use crate::progress::Progress;
 use crate::{Spec, host, refusal};
 
+mod faults;
 mod footprint;
 mod kills;
 mod power_cuts;
@@ -74,13 +75,15 @@ enum What {
         /// Only this many of them, chosen at random.
         #[arg(long)]
         sample: Option<usize>,
-        /// Only the plugin, resumed, at all steps of an operation in one go.
+        /// Every victim, resumed and never aborted, at all steps of an operation in one go.
         #[arg(long, conflicts_with = "sample")]
         sweep: bool,
         /// Where the choice comes from; a run is repeated with the seed that it printed.
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// What speaks against an operation, one fault after the other.
+    Faults,
     /// Size of the plugin, how long its help takes, and what a dormant standby costs.
     Footprint,
 }
@@ -110,6 +113,7 @@ fn run(what: &What) -> Result<()> {
         }
         What::Kills { sweep: true, .. } => kills::sweep(&progress),
         What::Kills { sample, seed, .. } => kills::run(*sample, *seed, &progress),
+        What::Faults => faults::run(&progress),
         What::Footprint => footprint::run(&progress),
     }
 }

@@ -148,6 +148,25 @@ pub fn run_and_kill(
     Ok(met)
 }
 
+/// Runs the plugin while the API server's DaemonSet has a further flag, which it would roll with.
+pub fn with_flag(cluster: &Cluster, flag: &str, arguments: &[&str]) -> Result<Outcome> {
+    let path = "/spec/template/spec/containers/0/command";
+    let name = ["-n", "kube-system", "patch", "ds", "self-hosted-kube-apiserver", "--type=json", "-p"];
+    let read = ["-n", "kube-system", "get", "ds", "self-hosted-kube-apiserver", "-o"];
+    let command =
+        cluster.kubectl(&[&read[..], &["jsonpath={.spec.template.spec.containers[0].command}"]].concat())?;
+    let mut changed: Vec<String> = serde_json::from_str(&command)?;
+    let flag_name = flag.split('=').next().unwrap_or(flag);
+    changed.retain(|argument| argument.split('=').next() != Some(flag_name));
+    changed.push(flag.to_owned());
+    let replacing = |command: &str| format!(r#"[{{"op":"replace","path":"{path}","value":{command}}}]"#);
+    let with = replacing(&serde_json::to_string(&changed)?);
+    cluster.kubectl(&[&name[..], &[&with]].concat())?;
+    let outcome = run(cluster, arguments);
+    cluster.kubectl(&[&name[..], &[&replacing(&command)]].concat())?;
+    outcome
+}
+
 /// The names of the plan's steps, from its own dry run.
 pub fn planned_steps(cluster: &Cluster, arguments: &[&str]) -> Result<BTreeSet<String>> {
     let dry = run(cluster, &[arguments, &["--dry-run=client", "-o", "wide"]].concat())?.success()?;

@@ -3,17 +3,20 @@
 //! Invariant: the steps come from the plans themselves, so that a new one cannot be forgotten; and so does what each
 //! cell has to end with: where the operation leads, or where it began.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::random::Random;
 use super::{Row, fresh, say, selfhost};
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::drive::{
-    Load, at_rest, components, kill_at_each, planned_steps, run as run_plugin, run_and_kill, run_seeing,
-    settled, step_of,
+    Load, Outcome, at_rest, components, kill_at_each, planned_steps, run as run_plugin, run_and_kill,
+    run_seeing, settled, step_of,
 };
 use crate::left;
 use crate::progress::Progress;
@@ -23,9 +26,6 @@ const RATE: u32 = 50;
 
 /// How long the API may be away when what serves is killed: until the kubelet or a standby has started another.
 const BEARABLE: f64 = 30.0;
-
-/// How long a victim is looked for once its step has begun.
-const HUNT: Duration = Duration::from_secs(3);
 
 /// What a control plane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,31 +137,70 @@ pub(super) fn run(sample: Option<usize>, seed: Option<u64>, progress: &Progress)
     say(&format!("{} cells: each ended clean", cells.len()))
 }
 
-/// Each operation once, killed at each of its steps in turn.
+/// Each operation once for each victim, killed at each of its steps in turn and resumed.
 pub(super) fn sweep(progress: &Progress) -> Result<()> {
     let cluster = fresh("bench-kills", 1, progress)?;
-    let mut failed = 0;
-    for operation in OPERATIONS {
-        bring_to(&cluster, operation.from)?;
-        let steps = planned_steps(&cluster, operation.command)?;
-        let mut kills = 0;
-        let what = format!("{}, killed", operation.command[0]);
-        let row = Row::measure(&what, &cluster, || {
-            kill_at_each(&cluster, operation.command, &steps, |kill| {
-                kills += 1;
-                progress.line(kill);
-            })
-        })?;
-        say(&format!("{}\n{}\n  {kills} kills", Row::HEADER, row.line()))?;
-        for failure in row.failures() {
-            say(&format!("  {failure}"))?;
+    say(&format!("{}  KILLS", Row::HEADER))?;
+    let mut lost = 0;
+    for victim in VICTIMS {
+        for operation in OPERATIONS {
+            bring_to(&cluster, operation.from)?;
+            let steps = planned_steps(&cluster, operation.command)?;
+            let mut kills = 0;
+            let row = Row::measure(&format!("{}, {victim}", operation.command[0]), &cluster, || {
+                kills = sweep_one(&cluster, operation, victim, &steps, progress)?;
+                Ok(())
+            })?;
+            say(&format!("{}  {kills} at {} steps", row.line(), steps.len()))?;
+            for failure in row.failures() {
+                say(&format!("  {failure}"))?;
+            }
+            let gap = row.availability.longest_gap();
+            ensure!(gap < BEARABLE, "nobody was served for {gap:.1} s");
+            if !victim.serves() {
+                lost += row.availability.totals().1;
+            }
+            ensure!(shape(&cluster)? == Some(operation.to), "{:?}", shape(&cluster)?);
+            left::nothing_of_an_operation(&cluster)?;
         }
-        failed += row.availability.totals().1;
-        ensure!(shape(&cluster)? == Some(operation.to), "{:?}", shape(&cluster)?);
-        left::nothing_of_an_operation(&cluster)?;
     }
-    ensure!(failed == 0, "{failed} requests failed");
+    ensure!(lost == 0, "{lost} requests failed for a victim that serves nobody");
     Ok(())
+}
+
+/// One operation, until every step at which the victim is there has been killed once, and the operation is done. Tells how
+/// many those were.
+fn sweep_one(
+    cluster: &Cluster,
+    operation: Operation,
+    victim: Victim,
+    steps: &BTreeSet<String>,
+    progress: &Progress,
+) -> Result<usize> {
+    let mut kills = 0;
+    if victim == Victim::Plugin {
+        kill_at_each(cluster, operation.command, steps, |kill| {
+            kills += 1;
+            progress.line(kill);
+        })?;
+        return Ok(kills);
+    }
+    let mut pending = steps.clone();
+    for _ in 0..=steps.len() {
+        let outcome = hunt(cluster, victim, operation.command, &mut pending)?;
+        if outcome.code == Some(0) {
+            return Ok(steps.len() - pending.len());
+        }
+        progress.line(format_args!("{victim} killed; left: {}", pending.len()));
+        at_rest(cluster)?;
+        let resumed = hunt(cluster, victim, &["resume", "--yes"], &mut pending)?;
+        // An upgrade that was taken back is begun anew.
+        if resumed.code == Some(0) && shape(cluster)? == Some(operation.to) {
+            return Ok(steps.len() - pending.len());
+        }
+        at_rest(cluster)?;
+    }
+    bail!("{:?} does not end", operation.command)
 }
 
 fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
@@ -203,40 +242,57 @@ fn strike(cluster: &Cluster, cell: &Cell) -> Result<(bool, bool)> {
         ensure!(!met.is_empty(), "it did not come to {}", cell.step);
         return Ok((true, false));
     }
-    let mut hit = Ok(false);
-    let outcome = run_seeing(cluster, cell.operation.command, |line| {
-        if at_step(line) {
-            hit = kill_on_node(cluster, cell.victim, &cell.step);
-        }
-    })?;
-    if cell.victim == Victim::Kubelet {
-        cluster.exec("cp1", &["systemctl", "start", "kubelet"])?;
-    }
-    Ok((hit?, outcome.code == Some(0)))
+    let mut pending = BTreeSet::from([cell.step.clone()]);
+    let outcome = hunt(cluster, cell.victim, cell.operation.command, &mut pending)?;
+    Ok((pending.is_empty(), outcome.code == Some(0)))
 }
 
-/// Kills every process of the victim on the node: each is in the node's own process space.
+/// Runs the command, and kills the victim once at each of the `pending` steps at which it is there; these are taken out.
+fn hunt(
+    cluster: &Cluster,
+    victim: Victim,
+    command: &[&str],
+    pending: &mut BTreeSet<String>,
+) -> Result<Outcome> {
+    // The step that the plugin is at; none when it has ended.
+    let now = Mutex::new(Some(String::new()));
+    let at = || now.lock().unwrap_or_else(PoisonError::into_inner);
+    thread::scope(|scope| {
+        let hunter = scope.spawn(|| -> Result<()> {
+            loop {
+                let Some(step) = at().clone() else { return Ok(()) };
+                if pending.contains(&step) && kill_on_node(cluster, victim, &step)? {
+                    pending.remove(&step);
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let outcome = run_seeing(cluster, command, |line| {
+            if let Some(step) = step_of(line) {
+                *at() = Some(step.to_owned());
+            }
+        });
+        *at() = None;
+        hunter.join().map_err(|_| anyhow!("the hunter panicked"))??;
+        outcome
+    })
+}
+
+/// Kills every process of the victim on the node, each of which is in the node's own process space. Tells whether one was
+/// there.
 fn kill_on_node(cluster: &Cluster, victim: Victim, step: &str) -> Result<bool> {
     let script = format!(
         "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); \
-         case \"$c\" in {}) kill -9 ${{p#/proc/}} && echo killed;; esac; done",
+         case \"$c\" in {}) kill -9 ${{p#/proc/}} && echo killed;; esac; done; true",
         victim.pattern(step)
     );
-    let begin = Instant::now();
-    loop {
-        if cluster.exec("cp1", &["sh", "-c", &format!("{script}; true")])?.contains("killed") {
-            if victim == Victim::Kubelet {
-                // As systemd would, after a moment.
-                std::thread::sleep(Duration::from_secs(2));
-                cluster.exec("cp1", &["systemctl", "start", "kubelet"])?;
-            }
-            return Ok(true);
-        }
-        if begin.elapsed() > HUNT {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    let killed = cluster.exec("cp1", &["sh", "-c", &script])?.contains("killed");
+    if killed && victim == Victim::Kubelet {
+        // As systemd would, after a moment.
+        thread::sleep(Duration::from_secs(2));
+        cluster.exec("cp1", &["systemctl", "start", "kubelet"])?;
     }
+    Ok(killed)
 }
 
 /// What the control plane is; `None` where its parts differ.
