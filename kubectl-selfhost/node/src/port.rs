@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::sockets;
 use crate::stop::{Stop, Stopped};
 
-/// How often the kernel's table is read; a swap waits for this, so it is short.
+/// How often the kernel is asked; a swap waits for this, so it is short.
 pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// The port did not become free.
@@ -37,7 +37,7 @@ impl Error {
 pub(crate) fn wait_free(port: u16, timeout: Duration, stop: &Stop) -> Result<Duration, Error> {
     let start = Instant::now();
     loop {
-        if !sockets::listens(&sockets::list()?, port) {
+        if !sockets::listening()?.contains(&port) {
             return Ok(start.elapsed());
         }
         if start.elapsed() >= timeout {

@@ -328,7 +328,7 @@ impl Recovery<'_> {
             None => {}
         }
         let [own, _] = self.config.ports;
-        if sockets::listens(&sockets::list()?, own) {
+        if sockets::listening()?.contains(&own) {
             return Err(Error::Taken(own));
         }
         if self.config.dry_run {

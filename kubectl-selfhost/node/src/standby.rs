@@ -168,11 +168,11 @@ impl Supervisor<'_> {
             self.child = None;
             self.say(&format!("the copy ended: {status}"));
         }
-        let sockets = sockets::list()?;
-        let listens = sockets::listens(&sockets, self.config.standby_port);
+        let listening = sockets::listening()?;
+        let listens = listening.contains(&self.config.standby_port);
         // A component whose readiness nobody can ask for is taken to serve when it listens.
         let is_ready = |server: &mut Option<Bridge>| server.as_mut().is_none_or(Bridge::is_ready);
-        let own = if !sockets::listens(&sockets, self.config.port) {
+        let own = if !listening.contains(&self.config.port) {
             Own::Absent
         } else if is_ready(&mut self.own) {
             Own::Ready

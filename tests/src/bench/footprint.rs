@@ -73,10 +73,10 @@ struct Process {
 
 /// The supervisors and gates of the standby; their children's time does not count.
 fn processes(cluster: &Cluster) -> Result<Vec<Process>> {
-    // Of `stat`, what comes behind the name: the 14th and 15th fields are the times.
-    let script = "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); case \"$c\" in \
+    // The shell's own command line has those words, too. Of `stat`, what comes behind the name: the 14th and 15th fields are the times.
+    let script = "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); case \"$c\" in sh*) ;; \
                   *selfhost-node?standby*|*selfhost-node?gate*--only-while*) \
-                  echo \"${p#/proc/} $(sed -n 's/^VmRSS: *\\([0-9]*\\).*/\\1/p' $p/status) \
+                  echo \"${p#/proc/} $(sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' $p/status) \
                   $(sed 's/.*) //' $p/stat | cut -d' ' -f12,13) $c\";; esac; done";
     let listing = cluster.exec("cp1", &["sh", "-c", script])?;
     let parse = |line: &str| -> Option<Process> {

@@ -283,7 +283,7 @@ fn hunt(
 fn kill_on_node(cluster: &Cluster, victim: Victim, step: &str) -> Result<bool> {
     let script = format!(
         "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); \
-         case \"$c\" in {}) kill -9 ${{p#/proc/}} && echo killed;; esac; done; true",
+         case \"$c\" in sh*) ;; {}) kill -9 ${{p#/proc/}} && echo killed;; esac; done; true",
         victim.pattern(step)
     );
     let killed = cluster.exec("cp1", &["sh", "-c", &script])?.contains("killed");

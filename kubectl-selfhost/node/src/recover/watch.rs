@@ -55,11 +55,11 @@ impl Servers {
 
 impl Seen {
     pub(super) fn now(etcd: &Endpoint, ports: &[u16]) -> Result<Self, sockets::Error> {
-        let sockets = sockets::list()?;
+        let listening = sockets::listening()?;
         Ok(Self {
             kubelet: runs(Path::new("/proc"), "kubelet"),
             etcd: etcd.listens(),
-            listening: ports.iter().copied().filter(|&port| sockets::listens(&sockets, port)).collect(),
+            listening: ports.iter().copied().filter(|port| listening.contains(port)).collect(),
         })
     }
 
