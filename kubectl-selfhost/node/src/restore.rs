@@ -13,14 +13,14 @@ mod place;
 mod pod;
 
 use std::fmt;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, FlockOperation, access, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -49,6 +49,9 @@ const RESULT: &str = "result.json";
 
 /// The program of the standby's containers, below the state directory.
 const STANDBY_PROGRAM: &str = "bin/selfhost-node";
+
+/// etcd's database, in its member directory.
+const DATABASE: &str = "snap/db";
 
 /// How often a wait looks.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -208,9 +211,8 @@ impl<'a> Restoration<'a> {
         let start = Instant::now();
         self.say(format_args!("Waiting for etcd to end."));
         loop {
-            let running = processes::list(Path::new("/proc"), &["etcd"])?;
             let listens = sockets::listens(&sockets::list()?, self.config.etcd.port());
-            if running.is_empty() && !listens {
+            if !listens && !is_held(&self.member().0.join(DATABASE))? {
                 break;
             }
             if start.elapsed() >= self.config.timeout {
@@ -420,6 +422,21 @@ impl<'a> Restoration<'a> {
     fn say(&mut self, line: fmt::Arguments<'_>) {
         // Nothing can be said about a closed output, and the cluster matters more.
         let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
+    }
+}
+
+/// Whether an etcd has its database open: it holds a lock of the file as long as it lives.
+fn is_held(database: &Path) -> Result<bool, Error> {
+    let failed = |source| files::error("look at", database, source);
+    let file = match File::open(database) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(failed(source).into()),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(failed(errno.into()).into()),
     }
 }
 

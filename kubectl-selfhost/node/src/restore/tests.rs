@@ -108,6 +108,22 @@ fn a_restore_is_finished_before_another_begins() {
 }
 
 #[test]
+fn a_database_that_is_open_is_waited_for() {
+    let node = node();
+    let database = node.data("member").join(DATABASE);
+    assert!(!is_held(&database).unwrap());
+    // As etcd's own store does it (bbolt, `flock` in its bolt_unix.go).
+    let etcd = File::open(&database).unwrap();
+    flock(&etcd, FlockOperation::LockExclusive).unwrap();
+    assert!(is_held(&database).unwrap());
+    let stopped = node.with(|it| it.stop()).0;
+    assert!(matches!(stopped, Err(Error::StillRuns { .. })), "{stopped:?}");
+    drop(etcd);
+    assert!(!is_held(&database).unwrap());
+    assert!(!is_held(&node.data("none")).unwrap());
+}
+
+#[test]
 fn data_is_kept_once() {
     let node = node();
     node.with(|it| it.turn(Stage::Keep)).0.unwrap();
