@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand};
 
 pub mod abort;
+pub mod backup;
 pub mod checkpoint;
 pub mod completion;
 pub mod duration;
@@ -74,6 +75,7 @@ pub enum Command {
     Resume(resume::Args),
     Abort(abort::Args),
     Checkpoint(checkpoint::Args),
+    Backup(backup::Args),
     Probe(probe::Args),
     Completion(completion::Args),
     Version(version::Args),

@@ -16,6 +16,7 @@ use crate::terminal::Terminal;
 
 use journal::Way;
 
+mod backup;
 mod checkpoint;
 mod completion;
 mod dry_run;
@@ -67,6 +68,7 @@ fn run(cli: &Cli, terminal: &mut Terminal) -> Result<Exit, Failure> {
         Command::Abort(args) => {
             block_on(journal::run(&cli.global, &args.operation, Way::Back, false, terminal))?
         }
+        Command::Backup(args) => block_on(interruptible(backup::run(&cli.global, args, terminal)))?,
         Command::Checkpoint(args) => block_on(checkpoint::run(&cli.global, args, terminal))?,
         Command::Upgrade(args) => block_on(upgrade::run(&cli.global, args, terminal))?,
         Command::Probe(args) => block_on(probe::run(&cli.global, args, terminal))?,

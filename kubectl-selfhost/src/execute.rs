@@ -5,6 +5,7 @@
 //! the new serves.
 
 pub mod await_ready;
+pub mod backup;
 pub mod bridge;
 pub mod checkpoint;
 pub mod ends;

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{
-    Container, HostPathVolumeSource, Pod, PodSpec, SecurityContext, Toleration, Volume, VolumeMount,
+    Container, ContainerStatus, HostPathVolumeSource, Pod, PodSpec, SecurityContext, Toleration, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
@@ -54,6 +55,14 @@ pub enum TaskError {
     /// The Pod could not be made or watched.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// Another one of the same kind runs on the node, and must not be ended.
+    #[error("{task} on {node}: another one runs there")]
+    Busy {
+        /// The task's name.
+        task: String,
+        /// The node.
+        node: String,
+    },
     /// The Pod did not run: image, admission by the kubelet, container runtime.
     #[error("{task} on {node} did not start: {message}")]
     NotStarted {
@@ -82,10 +91,46 @@ pub enum TaskError {
 pub async fn run<T: DeserializeOwned>(client: &Client, task: &Task<'_>) -> Result<T, TaskError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
     let pod = start(&pods, &pod(task)).await?;
-    let result = finish(&pods, task, &pod).await;
+    conclude(&pods, task, &pod).await
+}
+
+/// Runs the task in this Pod of it, unless another one is under way, and reads its result. Init containers are acts of
+/// the task: the first that fails is its end.
+pub async fn run_alone<T: DeserializeOwned>(
+    client: &Client,
+    task: &Task<'_>,
+    pod: &Pod,
+) -> Result<T, TaskError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
+    let pod = loop {
+        if let Some(created) = api::create(&pods, pod).await? {
+            break created;
+        }
+        let Some(other) = api::get(&pods, &pod.name_any()).await? else { continue };
+        if !is_over(&other) {
+            return Err(TaskError::Busy { task: task.name.to_owned(), node: task.node.to_owned() });
+        }
+        remove(&pods, &other).await?;
+    };
+    conclude(&pods, task, &pod).await
+}
+
+async fn conclude<T: DeserializeOwned>(pods: &Api<Pod>, task: &Task<'_>, pod: &Pod) -> Result<T, TaskError> {
+    let result = finish(pods, task, pod).await;
     // A Pod that cannot be removed now is removed by the next task of its name.
-    let _ = api::delete(&pods, &pod).await;
+    let _ = api::delete(pods, pod).await;
     result
+}
+
+/// Whether nothing of the Pod will run any more.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
+}
+
+async fn remove(pods: &Api<Pod>, pod: &Pod) -> Result<(), ApiError> {
+    api::delete(pods, pod).await?;
+    api::gone(pods, pod, Duration::from_secs(90)).await
 }
 
 /// Creates the Pod, after whatever has its name from an interrupted operation is gone.
@@ -93,8 +138,7 @@ pub async fn start(pods: &Api<Pod>, pod: &Pod) -> Result<Pod, ApiError> {
     let name = pod.name_any();
     loop {
         if let Some(old) = api::get(pods, &name).await? {
-            api::delete(pods, &old).await?;
-            api::gone(pods, &old, Duration::from_secs(90)).await?;
+            remove(pods, &old).await?;
         }
         if let Some(created) = api::create(pods, pod).await? {
             return Ok(created);
@@ -113,7 +157,8 @@ async fn finish<T: DeserializeOwned>(pods: &Api<Pod>, task: &Task<'_>, pod: &Pod
         if let Some(message) = why_not_started(&pod) {
             return Err(not_started(task, &message));
         }
-        ended(&pod, task.name).map(|end| read_end(task, &end)).transpose()
+        let end = failed_before(&pod).or_else(|| ended(&pod, task.name));
+        end.map(|end| read_end(task, &end)).transpose()
     })
     .await
 }
@@ -138,8 +183,17 @@ pub struct End {
 /// How the container of this name ended; `None` while it has not.
 pub fn ended(pod: &Pod, container: &str) -> Option<End> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let state = statuses.iter().find(|status| status.name == container)?.state.as_ref()?;
-    let terminated = state.terminated.as_ref()?;
+    end_of(statuses.iter().find(|status| status.name == container)?)
+}
+
+/// How the init container ended that failed.
+fn failed_before(pod: &Pod) -> Option<End> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    statuses.iter().filter_map(end_of).find(|end| end.code != 0)
+}
+
+fn end_of(status: &ContainerStatus) -> Option<End> {
+    let terminated = status.state.as_ref()?.terminated.as_ref()?;
     Some(End { code: terminated.exit_code, message: terminated.message.clone().unwrap_or_default() })
 }
 
@@ -150,7 +204,8 @@ pub fn why_not_started(pod: &Pod) -> Option<String> {
         let reason = status.reason.clone().unwrap_or_default();
         return Some(format!("{reason}: {}", status.message.clone().unwrap_or_default()));
     }
-    status.container_statuses.iter().flatten().find_map(|container| {
+    let before = status.init_container_statuses.iter().flatten();
+    before.chain(status.container_statuses.iter().flatten()).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref()?;
         let message = waiting.message.clone().unwrap_or_default();
@@ -261,4 +316,51 @@ fn host_directories(paths: &[String]) -> (Vec<Volume>, Vec<VolumeMount>) {
         )
     };
     paths.iter().enumerate().map(mount).unzip()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn with(init: &[Value], main: &Value, phase: &str) -> Pod {
+        let status = |state: &Value| {
+            json!({
+                "name": "backup", "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": state
+            })
+        };
+        let init: Vec<Value> = init.iter().map(status).collect();
+        serde_json::from_value(json!({"status": {
+            "phase": phase, "initContainerStatuses": init, "containerStatuses": [status(main)]
+        }}))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_first_act_that_fails_is_the_end() {
+        let waits = json!({"waiting": {"reason": "PodInitializing"}});
+        let done = json!({"terminated": {"exitCode": 0, "message": "{}"}});
+        let failed = json!({"terminated": {"exitCode": 1, "message": "{\"error\":\"no room\"}"}});
+        let end = |code, message: &str| Some(End { code, message: message.to_owned() });
+        for (pod, before, after, over) in [
+            (with(&[done.clone(), json!({"running": {}})], &waits, "Pending"), None, None, false),
+            (with(&[done.clone(), failed], &waits, "Failed"), end(1, "{\"error\":\"no room\"}"), None, true),
+            (with(&[done.clone(), done.clone()], &done, "Succeeded"), None, end(0, "{}"), true),
+            (with(&[], &json!({"running": {}}), "Running"), None, None, false),
+        ] {
+            assert_eq!(failed_before(&pod), before);
+            assert_eq!(ended(&pod, "backup"), after);
+            assert_eq!(is_over(&pod), over);
+        }
+    }
+
+    #[test]
+    fn an_image_that_an_init_container_lacks_is_told() {
+        let waits = json!({"waiting": {"reason": "PodInitializing"}});
+        let lacks = json!({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}});
+        assert_eq!(why_not_started(&with(std::slice::from_ref(&waits), &waits, "Pending")), None);
+        let why = why_not_started(&with(&[lacks], &waits, "Pending"));
+        assert_eq!(why.as_deref(), Some("x: ImagePullBackOff: not found"));
+    }
 }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is the test's output")]
 
+mod backup;
 mod bad_target;
 mod common;
 mod kill;

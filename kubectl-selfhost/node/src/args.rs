@@ -13,16 +13,22 @@ use lexopt::prelude::{Long, Short, Value};
 use lexopt::{Parser, ValueExt};
 use rustls::pki_types::ServerName;
 
+use crate::backup::Directories;
+use crate::etcd;
 use crate::gate::Config;
 use crate::nft::divert::Divert;
 use crate::recover;
+use crate::restore;
 use crate::standby;
-use crate::task::{Checkpoint, Clean, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, Retire, Task};
+use crate::task::{
+    Checkpoint, Clean, FinishBackup, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, RestoreData,
+    Retire, SaveBackup, Task, TryBackup,
+};
 use crate::tls::Credentials;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
-The node part of kubectl selfhost. It runs in Pods that the plugin creates; only recover is run by hand.
+The node part of kubectl selfhost. It runs in Pods that the plugin creates; only recover and restore are run by hand.
 
 Usage:
   selfhost-node gate --node-ip IP --ca FILE [--port 6443] [--bridge-port 6444]
@@ -34,6 +40,8 @@ Usage:
   selfhost-node recover [--from auto|checkpoint|etcd|kept] [--dry-run] [--timeout SECONDS] [--node-ip IP]
                 [--encryption-provider-config FILE] [--manifests DIR] [--state DIR] [--pki DIR]
                 [--etcd https://IP:PORT] [--port 6443] [--bridge-port 6444]
+  selfhost-node restore --from DIR [--snapshot FILE] [--dry-run] [--timeout SECONDS] [--etcd https://IP:PORT]
+                [--port 6443] [--bridge-port 6444]
   selfhost-node task inspect --manifests DIR --kept DIR [--ports N,N,...]
   selfhost-node task retire-manifest --file FILE --kept DIR --sha256 HEX --port N [--timeout SECONDS]
   selfhost-node task restore-manifest --file FILE --kept DIR [--kept-image IMAGE --image IMAGE]
@@ -43,10 +51,18 @@ Usage:
   selfhost-node task checkpoint --manifests DIR --state DIR --content JSON
   selfhost-node task remove-standby --manifests DIR --state DIR
   selfhost-node task clean --manifests DIR --state DIR --run DIR
+  selfhost-node task save-backup --at DIR --scratch DIR --node NAME --kubernetes VERSION --etcd-image IMAGE
+                [--etcd https://IP:PORT] [--etcd-cafile FILE --etcd-certfile FILE --etcd-keyfile FILE]
+                [--data-dir DIR] [--manifests DIR] [--state DIR] [--pki DIR] [--files FILE,FILE,...]
+                [--timeout SECONDS]
+  selfhost-node task try-backup --at DIR --scratch DIR
+  selfhost-node task backup --at DIR --scratch DIR
+  selfhost-node task restore-data --snapshot FILE --data DIR --membership JSON --result FILE
   selfhost-node --help | --version
 
 gate diverts new connections to NODE-IP:PORT and SERVICE-IP:SERVICE-PORT to the bridge port while the API server there
 is ready; gate-check succeeds while it does. standby runs COMMAND while nobody serves on the component's own port.
+restore puts a backup back in the place of what this node has, which it keeps beside.
 recover brings an API server back on a node that has none: from the standby's checkpoint, else from what etcd has.
 A task prints its result as one JSON object.
 ";
@@ -66,6 +82,9 @@ const WAIT_SECONDS: u64 = 60;
 /// How long an API server gets to come back by default: the standby tries for 90 s, and once more after a pause.
 const RECOVER_SECONDS: u64 = 240;
 
+/// How long etcd gets to send all that it has by default: a database of its largest usual size, 8 GiB, over a slow disk.
+const SNAPSHOT_SECONDS: u64 = 600;
+
 /// How long a prober gets to connect by default.
 const PROVE_SECONDS: u64 = 15;
 
@@ -78,6 +97,7 @@ pub(crate) enum Command {
     GateCheck,
     Standby(standby::Config),
     Recover(recover::Config),
+    Restore(restore::Config),
     Task(Task),
 }
 
@@ -140,6 +160,12 @@ fn parse_command(
             let config = recover(&mut options)?;
             options.finish("recover")?;
             Ok(Command::Recover(config))
+        }
+        "restore" => {
+            let mut options = Options::parse(parser)?;
+            let config = restore(&mut options)?;
+            options.finish("restore")?;
+            Ok(Command::Restore(config))
         }
         "task" => {
             *in_task = true;
@@ -214,20 +240,43 @@ fn standby(
 }
 
 /// The defaults are kubeadm's directories, and the plugin's own.
-fn recover(options: &mut Options) -> Result<recover::Config, lexopt::Error> {
-    let mut directory = |name, default: &str| options.path(name).unwrap_or_else(|| PathBuf::from(default));
-    let manifests = directory("manifests", "/etc/kubernetes/manifests");
-    let state = directory("state", "/var/lib/selfhost");
-    let pki = directory("pki", "/etc/kubernetes/pki");
+fn directories(options: &mut Options) -> Directories {
+    Directories {
+        manifests: options.path_or("manifests", "/etc/kubernetes/manifests"),
+        state: options.path_or("state", "/var/lib/selfhost"),
+        pki: options.path_or("pki", "/etc/kubernetes/pki"),
+    }
+}
+
+/// Where etcd listens for the API server of its own node.
+fn endpoint(options: &mut Options) -> Result<etcd::Endpoint, lexopt::Error> {
     let etcd = options.optional::<String>("etcd")?.unwrap_or_else(|| "https://127.0.0.1:2379".to_owned());
+    Ok(etcd.parse().map_err(|error: etcd::NoEndpoint| format!("--etcd {etcd}: {error}"))?)
+}
+
+fn recover(options: &mut Options) -> Result<recover::Config, lexopt::Error> {
+    let Directories { manifests, state, pki } = directories(options);
     Ok(recover::Config {
         manifests,
         state,
         pki,
-        etcd: etcd.parse().map_err(|error: recover::NoEndpoint| format!("--etcd {etcd}: {error}"))?,
+        etcd: endpoint(options)?,
         encryption: options.path("encryption-provider-config"),
         source: options.or("from", recover::Source::Auto)?,
         node_ip: options.optional("node-ip")?,
+        ports: [options.or("port", API_PORT)?, options.or("bridge-port", BRIDGE_PORT)?],
+        timeout: options.seconds(RECOVER_SECONDS)?,
+        dry_run: options.take("dry-run").is_some(),
+    })
+}
+
+/// Where everything is, the backup says.
+fn restore(options: &mut Options) -> Result<restore::Config, lexopt::Error> {
+    let absolute = |path: PathBuf| std::path::absolute(path).map_err(|error| error.to_string());
+    Ok(restore::Config {
+        from: absolute(options.required_path("from")?)?,
+        snapshot: options.path("snapshot").map(absolute).transpose()?,
+        etcd: endpoint(options)?,
         ports: [options.or("port", API_PORT)?, options.or("bridge-port", BRIDGE_PORT)?],
         timeout: options.seconds(RECOVER_SECONDS)?,
         dry_run: options.take("dry-run").is_some(),
@@ -274,10 +323,54 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
             state: options.required_path("state")?,
             run: options.required_path("run")?,
         }),
+        "save-backup" => Task::SaveBackup(Box::new(save_backup(options)?)),
+        "try-backup" => Task::TryBackup(TryBackup {
+            at: options.required_path("at")?,
+            scratch: options.required_path("scratch")?,
+        }),
+        "backup" => Task::FinishBackup(FinishBackup {
+            at: options.required_path("at")?,
+            scratch: options.required_path("scratch")?,
+        }),
+        "restore-data" => Task::RestoreData(RestoreData {
+            snapshot: options.required_path("snapshot")?,
+            data: options.required_path("data")?,
+            membership: options.required("membership")?,
+            result: options.required_path("result")?,
+        }),
         "wait-port-free" => {
             Task::WaitPortFree { port: options.required("port")?, timeout: options.seconds(WAIT_SECONDS)? }
         }
         other => return Err(format!("unknown task {other:?}").into()),
+    })
+}
+
+/// The credentials are by default those that kubeadm gives the API server.
+fn save_backup(options: &mut Options) -> Result<SaveBackup, lexopt::Error> {
+    let directories = directories(options);
+    let pki = |name: &str| directories.pki.join(name);
+    let etcd = endpoint(options)?;
+    let mut file = |option, default: &str| options.path(option).unwrap_or_else(|| pki(default));
+    let credentials = Credentials {
+        ca: file("etcd-cafile", "etcd/ca.crt"),
+        server_name: etcd.server_name(),
+        client: Some((
+            file("etcd-certfile", "apiserver-etcd-client.crt"),
+            file("etcd-keyfile", "apiserver-etcd-client.key"),
+        )),
+    };
+    Ok(SaveBackup {
+        at: options.required_path("at")?,
+        scratch: options.required_path("scratch")?,
+        node: options.required("node")?,
+        kubernetes: options.required("kubernetes")?,
+        etcd_image: options.required("etcd-image")?,
+        etcd,
+        credentials,
+        data_dir: options.path_or("data-dir", "/var/lib/etcd"),
+        directories,
+        others: list("files", &options.optional::<String>("files")?.unwrap_or_default())?,
+        timeout: options.seconds(SNAPSHOT_SECONDS)?,
     })
 }
 
@@ -323,6 +416,10 @@ impl Options {
 
     fn path(&mut self, name: &str) -> Option<PathBuf> {
         self.take(name).map(PathBuf::from)
+    }
+
+    fn path_or(&mut self, name: &str, default: &str) -> PathBuf {
+        self.path(name).unwrap_or_else(|| PathBuf::from(default))
     }
 
     fn required_path(&mut self, name: &str) -> Result<PathBuf, lexopt::Error> {
@@ -398,6 +495,12 @@ mod tests {
             "checkpoint --manifests /m --state /s --content {}",
             "remove-standby --manifests /m --state /s",
             "clean --manifests /m --state /s --run /r",
+            "save-backup --at /b/x --scratch /s --node cp1 --kubernetes v1.37.2 --etcd-image etcd:3.6.8-0",
+            "save-backup --at /b/x --scratch /s --node cp1 --kubernetes v1.37.2 --etcd-image e --etcd https://10.0.0.1:1 \
+             --etcd-cafile /a --etcd-certfile /c --etcd-keyfile /k --data-dir /d --files /x,/y --timeout 5",
+            "try-backup --at /b/x --scratch /s",
+            "backup --at /b/x --scratch /s",
+            "restore-data --snapshot /s --data /d --membership {\"name\":\"a\",\"members\":[],\"token\":\"t\"} --result /r",
         ] {
             assert!(matches!(parse_line(&format!("task {line}")), Ok(Command::Task(_))), "{line}");
         }
@@ -465,6 +568,8 @@ mod tests {
             ("recover --from backup", "--from backup: not auto, checkpoint, etcd or kept"),
             ("recover --etcd http://e:1", "--etcd http://e:1: not https://IP:PORT"),
             ("recover --dry-run=client", "unexpected argument for option '--dry-run': \"client\""),
+            ("restore", "missing --from"),
+            ("restore --from /b --to /", "restore has no option --to"),
             ("task", "missing the name of a task"),
             ("task reboot", "unknown task \"reboot\""),
             (

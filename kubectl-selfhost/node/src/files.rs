@@ -5,12 +5,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hashing};
 
 /// The permission bits of a file's mode.
 const PERMISSIONS: u32 = 0o7777;
@@ -61,6 +61,75 @@ pub(crate) fn read(path: &Path) -> Result<Option<Content>, Error> {
     Ok(Some(Content { digest: Digest::of(&bytes), bytes, mode }))
 }
 
+/// A copy that was made, as it is on disk.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    pub(crate) size: u64,
+    pub(crate) digest: Digest,
+    /// Permission bits.
+    pub(crate) mode: u32,
+}
+
+/// Copies a file, of whatever size, to a place where nothing is, with its permission bits; directories above it are made.
+/// The copy is on disk; its name is when its directory was synced.
+pub(crate) fn copy_new(from: &Path, to: &Path) -> Result<Copied, Error> {
+    let mut source = File::open(from).map_err(|source| error("read", from, source))?;
+    let metadata = source.metadata().map_err(|source| error("look at", from, source))?;
+    let mode = metadata.permissions().mode() & PERMISSIONS;
+    if let Some(parent) = to.parent() {
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+        created.map_err(|source| error("create directory", parent, source))?;
+    }
+    let mut file = create_new(to)?;
+    let mut hashing = Hashing::default();
+    let size = io::copy(&mut source, &mut Both(&mut file, &mut hashing))
+        .map_err(|source| error("copy", from, source))?;
+    let failed = |source| error("write", to, source);
+    file.set_permissions(fs::Permissions::from_mode(mode)).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    Ok(Copied { size, digest: hashing.finish(), mode })
+}
+
+/// Creates a file that only its owner can read, where nothing is.
+pub(crate) fn create_new(path: &Path) -> Result<File, Error> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options.open(path).map_err(|source| error("create", path, source))
+}
+
+/// Whatever is written goes to both.
+struct Both<'a>(&'a mut File, &'a mut Hashing);
+
+impl Write for Both<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1.write(&bytes[..written])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Puts every name in `directory`, and below it, on disk.
+pub(crate) fn sync_tree(directory: &Path) -> Result<(), Error> {
+    let failed = |source| error("read", directory, source);
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_dir() {
+            sync_tree(&entry.path())?;
+        }
+    }
+    sync(directory)
+}
+
+/// Gives a directory another name on the same file system. One that is there already, and not empty, is an error.
+pub(crate) fn rename_dir(from: &Path, to: &Path) -> Result<(), Error> {
+    fs::rename(from, to).map_err(|source| error("rename", from, source))?;
+    sync_parent(from)?;
+    sync_parent(to)
+}
+
 /// Creates a directory, with those above it, that only its owner can look into.
 pub(crate) fn create_private_dir(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
@@ -76,7 +145,15 @@ pub(crate) fn create_private_dir(path: &Path) -> Result<(), Error> {
 
 /// Writes `content` as `path`, replacing a file of that name.
 pub(crate) fn write(path: &Path, content: &Content) -> Result<(), Error> {
+    write_as(path, content, None)
+}
+
+/// Writes `content` as `path`, for a user and a group.
+pub(crate) fn write_as(path: &Path, content: &Content, owner: Option<(u32, u32)>) -> Result<(), Error> {
     let temporary = write_temporary(path, content)?;
+    if let Some((user, group)) = owner {
+        chown(&temporary, Some(user), Some(group)).map_err(|source| error("give away", path, source))?;
+    }
     fs::rename(&temporary, path).map_err(|source| error("write", path, source))?;
     sync_parent(path)
 }
@@ -141,13 +218,16 @@ fn write_temporary(path: &Path, content: &Content) -> Result<PathBuf, Error> {
     Ok(temporary)
 }
 
-fn sync_parent(path: &Path) -> Result<(), Error> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|source| error("sync directory", parent, source))
+pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
+    sync(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
-fn error(what: &'static str, path: &Path, source: io::Error) -> Error {
+fn sync(directory: &Path) -> Result<(), Error> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| error("sync directory", directory, source))
+}
+
+pub(crate) fn error(what: &'static str, path: &Path, source: io::Error) -> Error {
     Error { what, path: path.to_owned(), source }
 }

@@ -7,15 +7,19 @@
 #![cfg(target_os = "linux")]
 
 mod args;
+mod backup;
 mod checkpoint;
 mod clock;
 mod digest;
+mod etcd;
 mod files;
 mod gate;
 mod nft;
 mod port;
+mod processes;
 mod recover;
 pub mod report;
+mod restore;
 mod sockets;
 mod standby;
 mod stop;
@@ -45,6 +49,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::GateCheck => finish(gate::check(), gate::Error::hint),
         Command::Standby(config) => finish(standby::run(&config, &mut io::stderr()), standby::Error::hint),
         Command::Recover(config) => finish(recover::run(&config, &mut io::stdout()), recover::Error::hint),
+        Command::Restore(config) => finish(restore::run(&config, &mut io::stdout()), restore::Error::hint),
         Command::Task(task) => finish_task(&task::run(task)),
     }
 }

@@ -8,29 +8,27 @@
 
 mod address;
 mod decrypt;
-mod etcd;
 mod manifest;
 mod protobuf;
-mod scan;
+pub(crate) mod scan;
 mod schema;
 mod slots;
 mod stored;
-mod watch;
+pub(crate) mod watch;
 
 use std::fmt;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use serde_json::Value;
 
-pub(crate) use self::etcd::{Endpoint, NoEndpoint};
-use self::watch::{Seen, Servers};
+use self::watch::{Seen, Servers, Waited};
+use crate::etcd::{self, Endpoint, Etcd};
 use crate::files::{self, Content};
 use crate::tls::{self, Credentials};
 use crate::{checkpoint, sockets};
@@ -47,12 +45,6 @@ const KEPT: &str = "manifests";
 /// How many minor versions an API server may be behind the one that wrote to etcd last
 /// (<https://kubernetes.io/releases/version-skew-policy/#kube-apiserver>).
 const SKEW: u32 = 1;
-
-/// How often the API servers are asked.
-const PERIOD: Duration = Duration::from_secs(1);
-
-/// How long nothing is said while nothing changes.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// Where to look, and what may be done.
 #[derive(Debug)]
@@ -269,7 +261,8 @@ impl Recovery<'_> {
             server_name: self.config.etcd.server_name(),
             client: Some((pki("apiserver-etcd-client.crt"), pki("apiserver-etcd-client.key"))),
         };
-        let Some(stored) = etcd::get(&self.config.etcd, &credentials, DAEMON_SET)? else { return Ok(None) };
+        let etcd = Etcd::new(self.config.etcd, &credentials)?;
+        let Some(stored) = etcd.get(DAEMON_SET)? else { return Ok(None) };
         let keys = match &self.config.encryption {
             Some(path) => Some(path.clone()),
             None => self.kept_flag("--encryption-provider-config")?.map(PathBuf::from),
@@ -353,24 +346,16 @@ impl Recovery<'_> {
             self.next("the same command without --dry-run");
             return Ok(());
         }
-        let start = Instant::now();
-        let (mut last, mut told) = (None, start);
-        loop {
-            if let Some(port) = self.servers.ready() {
-                let seconds = start.elapsed().as_secs();
+        let out = &mut self.out;
+        let mut say = |line: fmt::Arguments<'_>| drop(writeln!(out, "{line}").and_then(|()| out.flush()));
+        match watch::wait(&mut self.servers, etcd, ports, *timeout, &mut say)? {
+            Waited::Not(seen) => Err(Error::NotReady { timeout: *timeout, seen }),
+            Waited::Ready { port, after } => {
+                let seconds = after.as_secs();
                 self.say(format_args!("An API server is ready on 127.0.0.1:{port}, after {seconds} s."));
                 self.next(next);
-                return Ok(());
+                Ok(())
             }
-            let seen = Seen::now(etcd, ports)?;
-            if start.elapsed() >= *timeout {
-                return Err(Error::NotReady { timeout: *timeout, seen });
-            }
-            if last.as_ref() != Some(&seen) || told.elapsed() >= SILENCE {
-                self.say(format_args!("After {} s: {seen}.", start.elapsed().as_secs()));
-                (last, told) = (Some(seen), Instant::now());
-            }
-            thread::sleep(PERIOD);
         }
     }
 

@@ -26,6 +26,14 @@ pub enum Report {
     RemoveStandby(RemoveStandby),
     /// Of `task clean`.
     Clean(Clean),
+    /// Of `task save-backup`.
+    SaveBackup(SaveBackup),
+    /// Of `task try-backup`.
+    TryBackup(TryBackup),
+    /// Of `task backup`.
+    FinishBackup(FinishBackup),
+    /// Of `task restore-data`.
+    RestoreData(RestoreData),
     /// Of `task wait-port-free`.
     PortFree(PortFree),
 }
@@ -165,4 +173,78 @@ pub struct Clean {
 pub struct RemoveStandby {
     /// The files that were removed.
     pub removed: Vec<PathBuf>,
+}
+
+/// A backup that is saved, and not yet complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SaveBackup {
+    /// Where it is until it is complete.
+    pub directory: PathBuf,
+    /// How many bytes etcd's snapshot has.
+    pub snapshot_bytes: u64,
+}
+
+/// A snapshot that etcd's own tool restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TryBackup {
+    /// The tool.
+    pub tool: String,
+    /// The revision of what was restored.
+    pub revision: u64,
+}
+
+/// A backup that is complete, and was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FinishBackup {
+    /// Its directory on the node.
+    pub directory: PathBuf,
+    /// etcd's revision in it.
+    pub revision: u64,
+    /// How many keys etcd has in it.
+    pub keys: u64,
+    /// How many bytes etcd's snapshot has.
+    pub snapshot_bytes: u64,
+    /// SHA-256 of etcd's snapshot.
+    pub sha256: String,
+    /// The tool that restored it, to see whether it can be.
+    pub checked_by: String,
+    /// etcd's version.
+    pub etcd_version: String,
+    /// The name of the node's member, and how many there are.
+    pub member: String,
+    /// How many members etcd's cluster has.
+    pub members: u64,
+    /// How many files of each kind it has.
+    pub files: BackupFiles,
+}
+
+/// How many files of each kind a backup has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupFiles {
+    /// Static manifests.
+    pub manifests: u64,
+    /// Certificates and keys.
+    pub pki: u64,
+    /// Kubeconfigs.
+    pub kubeconfigs: u64,
+    /// Kept manifests, and copies of the checkpoint.
+    pub kept: u64,
+    /// What else the control plane's flags name.
+    pub others: u64,
+}
+
+/// A data directory that was made of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreData {
+    /// The directory.
+    pub data: PathBuf,
+    /// The tool that made it.
+    pub tool: String,
+    /// Whether its revision is ahead of every one that was seen since the snapshot.
+    pub ahead: bool,
 }

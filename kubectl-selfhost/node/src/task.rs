@@ -3,11 +3,13 @@
 //! Invariants: each task may be run again after a kill at any point, with the same end; its result is one JSON
 //! object, on standard output and as the container's termination message.
 
+mod backup;
 mod checkpoint;
 mod clean;
 mod inspect;
 mod manifest;
 mod prove_path;
+mod restore_data;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -16,11 +18,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use self::backup::{FinishBackup, SaveBackup, TryBackup};
 pub(crate) use self::checkpoint::{Checkpoint, RemoveStandby};
 pub(crate) use self::clean::Clean;
 pub(crate) use self::inspect::Inspect;
 pub(crate) use self::manifest::{OtherImage, Restore, Retire};
 pub(crate) use self::prove_path::ProvePath;
+pub(crate) use self::restore_data::{RestoreData, Restored};
 use crate::port;
 use crate::report::{Failure, PortFree, Report};
 use crate::stop::Stop;
@@ -45,6 +49,10 @@ pub(crate) enum Task {
     Checkpoint(Checkpoint),
     RemoveStandby(RemoveStandby),
     Clean(Clean),
+    SaveBackup(Box<SaveBackup>),
+    TryBackup(TryBackup),
+    FinishBackup(FinishBackup),
+    RestoreData(RestoreData),
     WaitPortFree { port: u16, timeout: Duration },
 }
 
@@ -67,6 +75,18 @@ pub(crate) fn run(task: Task) -> Result<Report, Failure> {
             task.run().map(Report::RemoveStandby).map_err(|error| failure(&error, error.hint()))
         }
         Task::Clean(task) => task.run().map(Report::Clean).map_err(|error| failure(&error, error.hint())),
+        Task::SaveBackup(task) => {
+            task.run().map(Report::SaveBackup).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::TryBackup(task) => {
+            task.run().map(Report::TryBackup).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::FinishBackup(task) => {
+            task.run().map(Report::FinishBackup).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::RestoreData(task) => {
+            task.run().map(Report::RestoreData).map_err(|error| failure(&error, error.hint()))
+        }
         Task::WaitPortFree { port, timeout } => match port::wait_free(port, timeout, &stop()?) {
             Ok(waited) => Ok(Report::PortFree(PortFree { port, waited_ms: millis(waited) })),
             Err(error) => Err(failure(&error, error.hint())),

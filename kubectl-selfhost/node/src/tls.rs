@@ -83,11 +83,7 @@ pub(crate) fn exchange(
     request: &[u8],
     limit: Limit,
 ) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + limit.time;
-    let stream = Bounded { stream: TcpStream::connect_timeout(address, limit.time)?, deadline };
-    let connection = ClientConnection::new(Arc::clone(tls), name.clone()).map_err(io::Error::other)?;
-    let mut stream = StreamOwned::new(connection, stream);
-    stream.write_all(request)?;
+    let stream = open(address, tls, name, request, limit.time)?;
     let mut answer = Vec::new();
     match stream.take(limit.bytes).read_to_end(&mut answer) {
         // Servers that close without TLS's farewell have said all the same.
@@ -95,6 +91,22 @@ pub(crate) fn exchange(
         Err(error) => Err(error),
         Ok(_) => Ok(answer),
     }
+}
+
+/// Sends `request` on a connection of its own; the answer is to be read within `time`.
+pub(crate) fn open(
+    address: &SocketAddr,
+    tls: &Arc<ClientConfig>,
+    name: &ServerName<'static>,
+    request: &[u8],
+    time: Duration,
+) -> io::Result<impl Read + use<>> {
+    let deadline = Instant::now() + time;
+    let stream = Bounded { stream: TcpStream::connect_timeout(address, time)?, deadline };
+    let connection = ClientConnection::new(Arc::clone(tls), name.clone()).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    stream.write_all(request)?;
+    Ok(stream)
 }
 
 /// What to say of an exchange that failed.

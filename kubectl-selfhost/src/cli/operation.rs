@@ -62,7 +62,7 @@ pub enum DryRun {
 }
 
 /// The node image of this release. A released plugin carries its digest; one built by hand has the tag only.
-fn default_node_image() -> String {
+pub(super) fn default_node_image() -> String {
     option_env!("SELFHOST_RELEASE_NODE_IMAGE").map_or_else(
         || format!("ghcr.io/kubectl-selfhost/selfhost-node:v{}", env!("CARGO_PKG_VERSION")),
         ToOwned::to_owned,

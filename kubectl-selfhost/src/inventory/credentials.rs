@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{Pod, Volume, VolumeMount};
 use selfhost_core::flags;
 use serde::Serialize;
 
@@ -41,6 +41,24 @@ const FLAGS: [&str; 28] = [
     "tls-cert-file",
     "tls-private-key-file",
     "trusted-ca-file",
+];
+
+/// The flags that name a file with other settings.
+const SETTINGS: [&str; 14] = [
+    "admission-control-config-file",
+    "audit-policy-file",
+    "audit-webhook-config-file",
+    "authentication-config",
+    "authentication-token-webhook-config-file",
+    "authorization-config",
+    "authorization-policy-file",
+    "authorization-webhook-config-file",
+    "cloud-config",
+    "config",
+    "egress-selector-config-file",
+    "oidc-ca-file",
+    "token-auth-file",
+    "tracing-config-file",
 ];
 
 /// Where credentials come from.
@@ -103,6 +121,23 @@ fn paths(pod: &Pod, component: &str) -> Vec<String> {
     FLAGS.iter().filter_map(|flag| flags::value(&command, flag)).map(ToOwned::to_owned).collect()
 }
 
+/// The files on the node's disk that the component's flags name: credentials and settings.
+pub fn host_files(pod: &Pod, component: &str) -> BTreeSet<String> {
+    let command = recognize::command(pod, component);
+    let named = FLAGS.iter().chain(&SETTINGS).filter_map(|flag| flags::value(&command, flag));
+    named.filter_map(|path| on_host(pod, component, path)).collect()
+}
+
+/// Where the node has the file that the component finds at `path`; none where it is not on the node's disk.
+pub fn on_host(pod: &Pod, component: &str, path: &str) -> Option<String> {
+    let mount = mount_of(pod, component, path)?;
+    let volume = volumes(pod).iter().find(|volume| volume.name == mount.name)?;
+    let host = volume.host_path.as_ref()?.path.trim_end_matches('/');
+    let inside = path.strip_prefix(mount.mount_path.trim_end_matches('/'))?;
+    let below = mount.sub_path.as_deref().map(|sub| format!("/{sub}")).unwrap_or_default();
+    Some(format!("{host}{below}{inside}"))
+}
+
 fn secrets_of(volume: &Volume) -> Vec<String> {
     let plain = volume.secret.iter().filter_map(|secret| secret.secret_name.clone());
     let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
@@ -111,6 +146,12 @@ fn secrets_of(volume: &Volume) -> Vec<String> {
 
 /// The volume that has the file at `path`.
 fn volume_of<'a>(pod: &'a Pod, component: &str, path: &str) -> Option<&'a Volume> {
+    let mount = mount_of(pod, component, path)?;
+    volumes(pod).iter().find(|volume| volume.name == mount.name)
+}
+
+/// The mount that has the file at `path`.
+fn mount_of<'a>(pod: &'a Pod, component: &str, path: &str) -> Option<&'a VolumeMount> {
     let covers = |mount: &str| {
         let rest = path.strip_prefix(mount.trim_end_matches('/'));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -118,9 +159,7 @@ fn volume_of<'a>(pod: &'a Pod, component: &str, path: &str) -> Option<&'a Volume
     let container = recognize::main_container(pod, component)?;
     let mounts = container.volume_mounts.iter().flatten();
     // Mounts may lie inside each other: the innermost one has the file.
-    let mount =
-        mounts.filter(|mount| covers(&mount.mount_path)).max_by_key(|mount| mount.mount_path.len())?;
-    volumes(pod).iter().find(|volume| volume.name == mount.name)
+    mounts.filter(|mount| covers(&mount.mount_path)).max_by_key(|mount| mount.mount_path.len())
 }
 
 fn volumes(pod: &Pod) -> &[Volume] {
@@ -185,5 +224,34 @@ mod tests {
         );
         let names: Vec<String> = secret_names(&pod, "kube-apiserver").into_iter().collect();
         assert_eq!(names, ["apiserver", "ca"]);
+    }
+
+    #[test]
+    fn files_on_the_host_of_what_flags_name() {
+        let pod = pod(
+            &[
+                "--tls-cert-file=/pki/x.crt",
+                "--audit-policy-file=/audit/policy.yaml",
+                "--oidc-ca-file=/one",
+                "--v=2",
+                "--audit-log-path=/audit/log",
+                "--client-ca-file=/secret/ca.crt",
+                "--etcd-cafile=/elsewhere/ca.crt",
+            ],
+            &json!([
+                {"name": "pki", "hostPath": {"path": "/etc/kubernetes/pki/"}},
+                {"name": "audit", "hostPath": {"path": "/srv/audit"}},
+                {"name": "one", "hostPath": {"path": "/srv/oidc.crt", "type": "File"}},
+                {"name": "secret", "secret": {"secretName": "ca"}}
+            ]),
+            &json!([
+                mount("pki", "/pki"),
+                mount("audit", "/audit/"),
+                mount("one", "/one"),
+                mount("secret", "/secret")
+            ]),
+        );
+        let files: Vec<String> = host_files(&pod, "kube-apiserver").into_iter().collect();
+        assert_eq!(files, ["/etc/kubernetes/pki/x.crt", "/srv/audit/policy.yaml", "/srv/oidc.crt"]);
     }
 }

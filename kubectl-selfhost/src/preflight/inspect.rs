@@ -229,7 +229,7 @@ struct KubeletConfig {
 }
 
 /// The directory from which the kubelet runs static Pods.
-async fn manifest_dir(client: &Client, node: &str) -> Result<String, Finding> {
+pub async fn manifest_dir(client: &Client, node: &str) -> Result<String, Finding> {
     let uri = format!("/api/v1/nodes/{node}/proxy/configz");
     let answer: Result<ConfigZ, ApiError> =
         call(format!("read the kubelet's configuration on {node}"), || async {

@@ -14,7 +14,7 @@ pub(super) fn values<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = &'
 }
 
 /// The value of the flag `--name=value` of a command line in a manifest; the last one counts.
-pub(super) fn flag<'a>(text: &'a str, name: &'a str) -> Option<&'a str> {
+pub(crate) fn flag<'a>(text: &'a str, name: &'a str) -> Option<&'a str> {
     let values = after(text, name).filter_map(|rest| first_word(rest.strip_prefix('=')?));
     values.last()
 }

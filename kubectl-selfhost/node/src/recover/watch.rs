@@ -6,17 +6,60 @@
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 
-use super::etcd::Endpoint;
+use crate::etcd::Endpoint;
 use crate::gate::Bridge;
 use crate::sockets;
 use crate::tls::{Credentials, Error};
 
+/// How often the API servers are asked.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long nothing is said while nothing changes.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// The API servers of this node: by its port, and with the credentials that they may ask for.
 #[derive(Debug)]
-pub(super) struct Servers(Vec<(u16, Bridge)>);
+pub(crate) struct Servers(Vec<(u16, Bridge)>);
+
+/// How a wait for an API server ended.
+#[derive(Debug)]
+pub(crate) enum Waited {
+    /// One is ready, on this port.
+    Ready { port: u16, after: Duration },
+    /// None is, and this is what can be seen.
+    Not(Seen),
+}
+
+/// Waits for an API server to be ready, and says whenever something changes.
+pub(crate) fn wait(
+    servers: &mut Servers,
+    etcd: &Endpoint,
+    ports: &[u16],
+    timeout: Duration,
+    say: &mut dyn FnMut(fmt::Arguments<'_>),
+) -> Result<Waited, sockets::Error> {
+    let start = Instant::now();
+    let (mut last, mut told) = (None, start);
+    loop {
+        if let Some(port) = servers.ready() {
+            return Ok(Waited::Ready { port, after: start.elapsed() });
+        }
+        let seen = Seen::now(etcd, ports)?;
+        if start.elapsed() >= timeout {
+            return Ok(Waited::Not(seen));
+        }
+        if last.as_ref() != Some(&seen) || told.elapsed() >= SILENCE {
+            say(format_args!("After {} s: {seen}.", start.elapsed().as_secs()));
+            (last, told) = (Some(seen), Instant::now());
+        }
+        thread::sleep(PERIOD);
+    }
+}
 
 /// What runs on this node, while no API server is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +71,7 @@ pub(crate) struct Seen {
 }
 
 impl Servers {
-    pub(super) fn load(pki: &Path, ports: &[u16]) -> Result<Self, Error> {
+    pub(crate) fn load(pki: &Path, ports: &[u16]) -> Result<Self, Error> {
         let anonymous = Credentials {
             ca: pki.join("ca.crt"),
             server_name: ServerName::try_from("kubernetes").expect("a name in the form of DNS"),
@@ -48,13 +91,13 @@ impl Servers {
     }
 
     /// The port of one that is ready.
-    pub(super) fn ready(&mut self) -> Option<u16> {
+    pub(crate) fn ready(&mut self) -> Option<u16> {
         self.0.iter_mut().find_map(|(port, server)| server.is_ready().then_some(*port))
     }
 }
 
 impl Seen {
-    pub(super) fn now(etcd: &Endpoint, ports: &[u16]) -> Result<Self, sockets::Error> {
+    pub(crate) fn now(etcd: &Endpoint, ports: &[u16]) -> Result<Self, sockets::Error> {
         let listening = sockets::listening()?;
         Ok(Self {
             kubelet: runs(Path::new("/proc"), "kubelet"),

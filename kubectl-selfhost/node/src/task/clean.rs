@@ -1,8 +1,8 @@
 //! Removes everything that is ours on a node, when nothing there is self-hosted any more.
 //!
-//! Invariant: no kept manifest is lost that is not in its place again.
+//! Invariants: no kept manifest is lost that is not in its place again; backups, and what a restore replaced, stay.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,10 @@ use crate::report;
 
 /// The directory of kept manifests, below the state directory.
 const KEPT: &str = "manifests";
+
+/// What is the operator's, below the state directory: backups, a restore that is not finished, and the beginning of the
+/// names of what a restore replaced.
+const OPERATORS: [&str; 3] = ["backups", "restore", "replaced-"];
 
 /// Removes the node part's own directories.
 #[derive(Debug)]
@@ -55,30 +59,59 @@ impl Clean {
             }
         }
         let mut removed = Vec::new();
-        for directory in [&self.state, &self.run] {
-            if files::remove_dir_if_there(directory)? {
-                removed.push(directory.clone());
+        if self.operators()? {
+            for path in self.ours()? {
+                if path.is_dir() {
+                    files::remove_dir_if_there(&path)?;
+                } else {
+                    files::remove_if_there(&path)?;
+                }
+                removed.push(path);
             }
+        } else if files::remove_dir_if_there(&self.state)? {
+            removed.push(self.state.clone());
+        }
+        if files::remove_dir_if_there(&self.run)? {
+            removed.push(self.run.clone());
         }
         Ok(report::Clean { removed })
     }
+
+    /// Whether the state directory has anything that stays.
+    fn operators(&self) -> Result<bool, Error> {
+        Ok(entries(&self.state)?.iter().any(|name| is_operators(name)))
+    }
+
+    /// What does not stay in the state directory.
+    fn ours(&self) -> Result<Vec<PathBuf>, Error> {
+        let names = entries(&self.state)?.into_iter().filter(|name| !is_operators(name));
+        Ok(names.map(|name| self.state.join(name)).collect())
+    }
+}
+
+fn is_operators(name: &OsStr) -> bool {
+    let [backups, restore, replaced] = OPERATORS;
+    name == backups || name == restore || name.as_encoded_bytes().starts_with(replaced.as_bytes())
 }
 
 /// The names of the manifests in a directory; an earlier copy has the digits of its hash behind its name, and is none.
 fn manifests(directory: &Path) -> Result<Vec<OsString>, Error> {
+    let mut names = entries(directory)?;
+    names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "yaml"));
+    Ok(names)
+}
+
+/// The names in a directory, sorted; none where there is no directory.
+fn entries(directory: &Path) -> Result<Vec<OsString>, Error> {
     let failed = |source| Error::Read { path: directory.to_owned(), source };
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(failed)?.file_name();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "yaml") {
-            names.push(name);
-        }
-    }
+    let mut names: Vec<OsString> =
+        entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>().map_err(failed)?;
+    names.sort();
     Ok(names)
 }
 
@@ -105,6 +138,25 @@ mod tests {
         fs::write(at("manifests/b.yaml"), "kept").unwrap();
         assert_eq!(clean.run().unwrap().removed, [at("state"), at("run")]);
         assert!(!at("state").exists() && at("manifests/a.yaml").exists());
+        assert_eq!(clean.run().unwrap().removed, [] as [PathBuf; 0], "once more");
+    }
+
+    #[test]
+    fn what_is_the_operators_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        for file in
+            ["backups/x-cp1/backup.json", "replaced-x/etc/ca.key", "bin/selfhost-node", "manifests/a.yaml"]
+        {
+            let path = at("state").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        fs::create_dir(at("manifests")).unwrap();
+        fs::write(at("manifests/a.yaml"), "").unwrap();
+        let clean = Clean { manifests: at("manifests"), state: at("state"), run: at("run") };
+        assert_eq!(clean.run().unwrap().removed, [at("state/bin"), at("state/manifests")]);
+        assert!(at("state/backups/x-cp1/backup.json").exists() && at("state/replaced-x/etc/ca.key").exists());
         assert_eq!(clean.run().unwrap().removed, [] as [PathBuf; 0], "once more");
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::files;
 use crate::nft;
+use crate::processes;
 use crate::report;
 
 /// The programs whose memory is of interest.
@@ -39,13 +40,15 @@ pub(crate) enum Error {
     #[error("ask for the room on the file system of {}", path.display())]
     Room { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Processes(#[from] processes::Error),
+    #[error(transparent)]
     File(#[from] files::Error),
 }
 
 impl Error {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
-            Self::Read { .. } | Self::Field { .. } => {
+            Self::Read { .. } | Self::Field { .. } | Self::Processes(_) => {
                 "the Pod needs hostPID, root and the node's manifests directory"
             }
             Self::Port { .. } => "the Pod needs hostNetwork and root",
@@ -94,54 +97,24 @@ fn no_such_family(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-/// Control-plane processes in our own network namespace: the node's, also where several nodes share a kernel.
+/// Control-plane processes of this node, and the memory that they use.
 fn processes(proc: &Path) -> Result<Vec<report::Process>, Error> {
-    let ours = namespace(&proc.join("self"))?;
     let mut found = Vec::new();
-    for entry in fs::read_dir(proc).map_err(|source| read_error(proc, source))? {
-        let entry = entry.map_err(|source| read_error(proc, source))?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        match look_at_process(&entry.path(), pid, &ours) {
-            Ok(process) => found.extend(process),
+    for process in processes::list(proc, &PROGRAMS)? {
+        let path = proc.join(process.pid.to_string()).join("status");
+        match field_bytes(&path, "VmRSS:") {
+            Ok(rss_bytes) => {
+                found.push(report::Process { name: process.name.to_owned(), pid: process.pid, rss_bytes });
+            }
+            // A process that has ended and was not yet waited for has no memory.
+            Err(Error::Field { .. }) => {}
             // It ended while we looked.
-            Err(Error::Read { source, .. }) if is_gone(&source) => {}
+            Err(Error::Read { source, .. }) if processes::is_gone(&source) => {}
             Err(error) => return Err(error),
         }
     }
     found.sort();
     Ok(found)
-}
-
-fn look_at_process(directory: &Path, pid: u32, ours: &Path) -> Result<Option<report::Process>, Error> {
-    let path = directory.join("cmdline");
-    let cmdline = fs::read(&path).map_err(|source| read_error(&path, source))?;
-    // Not `comm`, which is cut to 15 bytes.
-    let program = cmdline.split(|&byte| byte == 0).next().unwrap_or_default();
-    let base = program.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    let Some(name) = PROGRAMS.into_iter().find(|name| name.as_bytes() == base) else {
-        return Ok(None);
-    };
-    if namespace(directory)? != ours {
-        return Ok(None);
-    }
-    let rss_bytes = match field_bytes(&directory.join("status"), "VmRSS:") {
-        // A process that has ended and was not yet waited for has no memory.
-        Err(Error::Field { .. }) => return Ok(None),
-        result => result?,
-    };
-    Ok(Some(report::Process { name: name.to_owned(), pid, rss_bytes }))
-}
-
-fn namespace(directory: &Path) -> Result<PathBuf, Error> {
-    let path = directory.join("ns/net");
-    fs::read_link(&path).map_err(|source| read_error(&path, source))
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
-        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 /// A field such as `VmRSS:    1234 kB`, in bytes.
