@@ -5,6 +5,7 @@
 //! of the same plan.
 
 pub mod back;
+mod emulation;
 pub mod goal;
 pub mod pivot;
 pub mod preconditions;
