@@ -6,6 +6,7 @@
 
 pub mod back;
 pub mod backup;
+mod emulation;
 pub mod goal;
 pub mod pivot;
 pub mod preconditions;

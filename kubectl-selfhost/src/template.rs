@@ -4,6 +4,7 @@
 //! differs is refused, with the difference, before anything is changed.
 
 pub mod bridge;
+pub mod emulation;
 pub mod kept;
 pub mod normalize;
 pub mod standby;
@@ -15,7 +16,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use selfhost_core::component::Component;
 use selfhost_core::labels;
-use selfhost_core::version::{self, KubeVersion};
+use selfhost_core::version::{self, KubeVersion, MinorVersion};
 use sha2::{Digest, Sha256};
 
 pub use normalize::{TemplateError, normalize};
@@ -38,12 +39,14 @@ pub fn command_line(component: Component, template: &PodTemplateSpec) -> Vec<Str
     })
 }
 
-/// The same template at another version: the image's tag is replaced and the hash renewed, nothing else.
+/// The same template at another version: the image's tag is replaced, it emulates `emulated` or what its operator chose,
+/// and the hash is renewed. Nothing else changes.
 pub fn at_version(
     component: Component,
     mut template: PodTemplateSpec,
     target: &KubeVersion,
     repository: Option<&str>,
+    emulated: Option<MinorVersion>,
 ) -> PodTemplateSpec {
     let spec = template.spec.get_or_insert_default();
     for container in spec.containers.iter_mut().filter(|container| container.name == component.name()) {
@@ -54,6 +57,7 @@ pub fn at_version(
             };
         }
     }
+    emulation::set(component, &mut template, emulated);
     seal(template)
 }
 

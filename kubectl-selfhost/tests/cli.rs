@@ -238,6 +238,8 @@ fn usage_errors_are_two_and_help_is_none() {
         (&[], 2),
         (&["stat"], 2),
         (&["status", "-o", "xml"], 2),
+        (&["upgrade", "--emulate"], 2),
+        (&["upgrade", "v1.37.2", "--emulate", "--rollback"], 2),
         (&["status", "--insecure-skip-tls-verify", "--certificate-authority=x", "--server=https://x"], 2),
     ] {
         let output = run(arguments);

@@ -19,12 +19,21 @@ Examples:
   # Do it
   kubectl selfhost upgrade v1.37.2
 
+  # In two steps: first the new binaries, which emulate the old minor, then the switch
+  kubectl selfhost upgrade v1.37.2 --emulate
+  kubectl selfhost upgrade v1.37.2
+
   # Back to the version before
   kubectl selfhost upgrade --rollback")]
 pub struct Args {
     /// The version to upgrade to: v1.37.2, or v1.37 for its newest patch
     #[arg(value_name = "VERSION")]
     pub version: Option<VersionRequest>,
+
+    /// Make a minor upgrade in two steps. This is the first: the new binaries go on behaving like the minor that runs
+    /// now, so that there is a way back. The second is the same command without it
+    #[arg(long, requires = "version", conflicts_with = "rollback")]
+    pub emulate: bool,
 
     /// Repository of the target's images, instead of the one that the components come from now
     #[arg(long, value_name = "REPOSITORY")]

@@ -78,9 +78,12 @@ pub(super) fn plan(
         Goal::Upgrade(target) => {
             upgrade::plan(inventory, target, node_image, record.asked.image_repository.as_deref())
         }
+        Goal::Emulate(target) => {
+            upgrade::emulate(inventory, target, node_image, record.asked.image_repository.as_deref())
+        }
         Goal::Rollback(target) => {
-            let findings = back::skew(inventory, target);
             let destination = back::revisions_of(target, revisions)?;
+            let findings = back::skew(inventory, &destination.api_server(target));
             if findings.is_empty() {
                 back::plan(inventory, goal.clone(), &destination, node_image)
             } else {
@@ -92,7 +95,7 @@ pub(super) fn plan(
             Goal::Refresh => refresh::plan(inventory, goal.clone(), node_image),
             Goal::Pivot => unpivot::plan(inventory, node_image, unpivot(Some(&record.was_static()))),
             Goal::Unpivot => pivot::plan(inventory, node_image, Some(&record.was_static())),
-            Goal::Upgrade(_) | Goal::Rollback(_) | Goal::Abort(_) => {
+            Goal::Upgrade(_) | Goal::Emulate(_) | Goal::Rollback(_) | Goal::Abort(_) => {
                 let destination = Destination {
                     templates: record.templates.clone(),
                     recorded: record.kubeadm_version.clone(),
@@ -111,7 +114,9 @@ mod tests {
     #[test]
     fn the_journal_decides_what_is_done() {
         let abort = |what: &str| format!("abort {what}");
-        for what in ["pivot", "unpivot", "upgrade v1.37.2", "upgrade --rollback v1.36.3"] {
+        for what in
+            ["pivot", "unpivot", "upgrade v1.37.2", "upgrade v1.37.2 --emulate", "upgrade --rollback v1.36.3"]
+        {
             let open = |what: &str| interrupted(what);
             assert_eq!(goal(&open(what), Way::On).unwrap().to_string(), what);
             assert_eq!(goal(&open(what), Way::Back).unwrap().to_string(), abort(what));
@@ -130,6 +135,7 @@ mod tests {
         let plan = |goal: &str| plan(&goal.parse().unwrap(), &Record::default(), &[], &inventory, IMAGE);
         assert_eq!(codes(plan("upgrade v1.37.2")), [""; 0]);
         assert_eq!(codes(plan("upgrade v1.37.1")), ["SH0202"]);
+        assert_eq!(codes(plan("upgrade v1.37.2 --emulate")), ["SH0202"]);
         assert_eq!(codes(plan("pivot")), ["SH0202"]);
         assert_eq!(codes(plan("abort pivot")), ["SH0202"]);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Request;
 use kube::{Client, Config};
 use selfhost_core::component::Component;
+use selfhost_core::emulation::Running;
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::version::{KubeVersion, VersionRequest};
 use serde::Serialize;
@@ -17,10 +18,11 @@ use crate::error::Failure;
 use crate::exit::Exit;
 use crate::inventory::Inventory;
 use crate::operation::record::{Asked, Record};
-use crate::plan::preconditions::running_version;
-use crate::plan::upgrade::{plan, resolve, versions_on_nodes};
-use crate::plan::{Goal, back};
+use crate::plan::preconditions::running;
+use crate::plan::upgrade::{resolve, versions_on_nodes};
+use crate::plan::{Goal, back, upgrade};
 use crate::render::{document, table};
+use crate::template::emulation::half_way;
 use crate::terminal::Terminal;
 
 use super::journal;
@@ -48,6 +50,7 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
     };
     let node_image = args.operation.node_image.clone();
     let repository = args.image_repository.clone();
+    let plan = if args.emulate { upgrade::emulate } else { upgrade::plan };
     let planner: Planner<'_> = &move |inventory, pinned| {
         plan(inventory, &target, pinned.unwrap_or(&node_image), repository.as_deref())
     };
@@ -145,19 +148,29 @@ struct Current {
     component: Component,
     node: String,
     version: Option<KubeVersion>,
+    emulates: Option<String>,
+    #[serde(skip)]
+    running: Option<Running>,
 }
 
 async fn targets(inventory: &Inventory, known: Vec<KubeVersion>, release_url: &str) -> Targets {
     let components: Vec<Current> = inventory
         .instances
         .iter()
-        .map(|instance| Current {
-            component: instance.component,
-            node: instance.node.clone(),
-            version: running_version(inventory, instance),
+        .map(|instance| {
+            let running = running(inventory, instance);
+            Current {
+                component: instance.component,
+                node: instance.node.clone(),
+                version: running.as_ref().map(|running| running.binary.clone()),
+                emulates: running.as_ref().and_then(|running| Some(running.emulates?.to_string())),
+                running,
+            }
         })
         .collect();
     let oldest = components.iter().filter_map(|current| current.version.clone()).min();
+    // What is half way of two steps is finished first: the version that runs is a target, and no later minor is.
+    let half_way = half_way(&inventory.daemonsets);
     let mut targets = known;
     if let Some(oldest) = &oldest
         && !release_url.is_empty()
@@ -167,8 +180,15 @@ async fn targets(inventory: &Inventory, known: Vec<KubeVersion>, release_url: &s
         }
     }
     targets.retain(|target| {
-        oldest.as_ref().is_some_and(|oldest| target > oldest && target.minor <= oldest.minor + 1)
+        oldest.as_ref().is_some_and(|oldest| {
+            if half_way.is_some() {
+                oldest <= target && target.minor == oldest.minor
+            } else {
+                oldest < target && target.minor <= oldest.minor + 1
+            }
+        })
     });
+    targets.extend(half_way);
     targets.sort();
     targets.dedup();
     Targets { components, targets }
@@ -192,7 +212,7 @@ fn write_targets(terminal: &mut Terminal, format: Format, targets: &Targets) -> 
         .iter()
         .map(|current| {
             let version =
-                current.version.as_ref().map_or_else(|| "<unknown>".to_owned(), ToString::to_string);
+                current.running.as_ref().map_or_else(|| "<unknown>".to_owned(), ToString::to_string);
             vec![
                 current.component.name().into(),
                 current.node.clone().into(),

@@ -6,6 +6,7 @@
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Node, NodeAddress, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use selfhost_core::component::{Component, Hosting};
+use selfhost_core::emulation::Running;
 use selfhost_core::labels;
 use selfhost_core::version::{self, KubeVersion};
 
@@ -123,6 +124,11 @@ pub fn running_version(pod: &Pod, component: &str) -> Option<KubeVersion> {
     status.state.as_ref()?.running.as_ref()?;
     // A runtime may report the image's id in the place of its name; the container was made from the Pod's image.
     version::of_image(&status.image).or_else(|| image(pod, component).and_then(version::of_image))
+}
+
+/// [`running_version`], with the minor that the container's command line makes it emulate.
+pub fn running(pod: &Pod, component: &str) -> Option<Running> {
+    Some(Running::new(running_version(pod, component)?, &command(pod, component)))
 }
 
 /// Command and arguments of the component's container, as one list.

@@ -27,6 +27,26 @@ pub(crate) fn self_hosted_cluster(nodes: &[&str], version: &str) -> Inventory {
     inventory
 }
 
+/// Makes every component emulate `minor`, as the first step of an upgrade to `version` leaves it.
+pub(crate) fn emulating(mut inventory: Inventory, version: &str, minor: &str) -> Inventory {
+    let flag = format!("--emulated-version={minor}");
+    for instance in &mut inventory.instances {
+        let container = &mut instance.pod.spec.as_mut().unwrap().containers[0];
+        container.command.as_mut().unwrap().push(flag.clone());
+    }
+    for (component, daemonset) in &mut inventory.daemonsets {
+        daemonset.spec.template = parse(json!({
+            "metadata": {"annotations": {labels::EMULATES: minor}},
+            "spec": {
+                "nodeSelector": {labels::node_label(*component): "true"},
+                "containers": [{"name": component.name(), "command": [component.name(), flag],
+                    "image": format!("registry.k8s.io/{component}:{version}")}]
+            }
+        }));
+    }
+    inventory
+}
+
 fn cluster(nodes: &[&str], version: &str, hosting: Hosting) -> Inventory {
     let mut inventory = Inventory::empty(now());
     inventory.server_version = Some(version.parse().unwrap());

@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt as _;
 use selfhost_core::component::{Component, Hosting};
+use selfhost_core::emulation::Running;
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::flags;
 use selfhost_core::version::{self, KubeVersion};
@@ -25,6 +26,16 @@ pub struct Destination {
     pub templates: BTreeMap<Component, PodTemplateSpec>,
     /// What kubeadm's ConfigMap is to name; none where it is to stay as it is.
     pub recorded: Option<KubeVersion>,
+}
+
+impl Destination {
+    /// What its API servers run, where their images are of version `target`.
+    pub fn api_server(&self, target: &KubeVersion) -> Running {
+        let template = self.templates.get(&Component::ApiServer);
+        template
+            .and_then(|template| template::emulation::running(Component::ApiServer, template))
+            .unwrap_or_else(|| target.clone().into())
+    }
 }
 
 /// The plan that brings every DaemonSet to `destination`, or what speaks against it.
@@ -188,16 +199,19 @@ pub fn revisions_of(
 ///
 /// One minor at most: by its deprecation policy (rule 4b) a version of an API becomes the one that is stored only after
 /// a release that reads it, too. That promise does not cover alpha APIs. No kubelet may be newer than its API server.
-pub fn skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
+///
+/// What emulates the older minor has stored nothing newer, so that this way is open from there for as long as nothing
+/// else changes.
+pub fn skew(inventory: &Inventory, target: &Running) -> Vec<Finding> {
     let mut findings = Vec::new();
     for instance in &inventory.instances {
         let subject = format!("{} on {}", instance.component, instance.node);
-        match preconditions::running_version(inventory, instance) {
+        match preconditions::running(inventory, instance) {
             None => findings.push(
                 Finding::new(Code::VersionUnknown, subject, "runs an image whose tag is not a version")
                     .hint("a rollback must know where it starts"),
             ),
-            Some(runs) if runs.major != target.major || runs.minor.abs_diff(target.minor) > 1 => {
+            Some(runs) if runs.minors_from(target).is_none_or(|minors| 1 < minors) => {
                 findings.push(
                     Finding::new(
                         Code::MinorSkipped,
@@ -211,23 +225,25 @@ pub fn skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
         }
     }
     findings.extend(preconditions::kubelet_skew(inventory, target));
-    let api_server = inventory.daemonsets.get(&Component::ApiServer).map(|d| &d.spec.template);
-    let command = api_server.map(|template| template::command_line(Component::ApiServer, template));
-    let served = command.as_deref().and_then(|command| flags::value(command, "runtime-config"));
-    let alpha = |api: &str| (api.contains("alpha") || api.starts_with("api/all")) && !api.ends_with("=false");
-    if let Some(api) = served.into_iter().flat_map(|served| served.split(',')).find(|api| alpha(api)) {
-        findings.push(
-            Finding::new(
-                Code::StorageUnreadable,
-                Component::ApiServer.name(),
-                format!("serves alpha APIs (--runtime-config={api}), which {target} may not be able to read"),
-            )
-            .hint(
-                "take the flag away first: kubectl -n kube-system edit daemonset self-hosted-kube-apiserver",
-            ),
-        );
-    }
+    findings.extend(alpha_apis(inventory, target));
     findings
+}
+
+/// Alpha APIs that are served: no promise of Kubernetes covers what is stored of them.
+pub(super) fn alpha_apis(inventory: &Inventory, reader: &Running) -> Option<Finding> {
+    let api_server = inventory.daemonsets.get(&Component::ApiServer).map(|d| &d.spec.template);
+    let command = api_server.map(|template| template::command_line(Component::ApiServer, template))?;
+    let served = flags::value(&command, "runtime-config")?;
+    let alpha =
+        |api: &&str| (api.contains("alpha") || api.starts_with("api/all")) && !api.ends_with("=false");
+    served.split(',').find(alpha).map(|api| {
+        Finding::new(
+            Code::StorageUnreadable,
+            Component::ApiServer.name(),
+            format!("serves alpha APIs (--runtime-config={api}), which {reader} may not be able to read"),
+        )
+        .hint("take the flag away first: kubectl -n kube-system edit daemonset self-hosted-kube-apiserver")
+    })
 }
 
 #[cfg(test)]

@@ -173,7 +173,8 @@ fn what_kubernetes_does_not_allow_is_refused() {
         ("alpha, switched off", runs_alpha("batch/v2alpha1=false"), "v1.36.1", &[]),
     ];
     for (name, inventory, target, expected) in cases {
-        let found: Vec<Code> = skew(&inventory, &v(target)).iter().map(|finding| finding.code).collect();
+        let found: Vec<Code> =
+            skew(&inventory, &v(target).into()).iter().map(|finding| finding.code).collect();
         assert_eq!(found, expected, "{name}");
     }
 }

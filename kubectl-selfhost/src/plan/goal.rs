@@ -14,6 +14,8 @@ pub enum Goal {
     Unpivot,
     /// To another version.
     Upgrade(KubeVersion),
+    /// To the binaries of another version, which go on behaving like the minor before it.
+    Emulate(KubeVersion),
     /// To the newest revision of the DaemonSets that is of this version.
     Rollback(KubeVersion),
     /// What runs now becomes each node's checkpoint.
@@ -32,23 +34,24 @@ impl Goal {
     pub fn ends_static(&self) -> bool {
         match self {
             Self::Unpivot => true,
-            Self::Pivot | Self::Upgrade(_) | Self::Rollback(_) | Self::Refresh => false,
+            Self::Pivot | Self::Upgrade(_) | Self::Emulate(_) | Self::Rollback(_) | Self::Refresh => false,
             Self::Abort(goal) => **goal == Self::Pivot,
         }
     }
 
-    /// Whether components come to an older version: then the version skew policy wants the API servers last.
+    /// Whether components come to an older version, or behave like one: then the version skew policy wants the API
+    /// servers last.
     pub fn goes_back(&self) -> bool {
         match self {
             Self::Rollback(_) => true,
-            Self::Pivot | Self::Unpivot | Self::Upgrade(_) | Self::Refresh => false,
-            Self::Abort(goal) => matches!(**goal, Self::Upgrade(_)),
+            Self::Pivot | Self::Unpivot | Self::Upgrade(_) | Self::Emulate(_) | Self::Refresh => false,
+            Self::Abort(goal) => matches!(**goal, Self::Upgrade(_) | Self::Emulate(_)),
         }
     }
 
     /// Whether DaemonSets that are there get another template.
     pub const fn changes_templates(&self) -> bool {
-        matches!(self, Self::Upgrade(_) | Self::Rollback(_))
+        matches!(self, Self::Upgrade(_) | Self::Emulate(_) | Self::Rollback(_))
     }
 
     /// Whether an operation of this goal may go on with the open one of that name: the same, or its abort.
@@ -74,6 +77,7 @@ impl fmt::Display for Goal {
             Self::Pivot => f.write_str("pivot"),
             Self::Unpivot => f.write_str("unpivot"),
             Self::Upgrade(target) => write!(f, "upgrade {target}"),
+            Self::Emulate(target) => write!(f, "upgrade {target} --emulate"),
             Self::Rollback(target) => write!(f, "upgrade --rollback {target}"),
             Self::Refresh => f.write_str("checkpoint refresh"),
             Self::Abort(goal) => write!(f, "abort {goal}"),
@@ -101,7 +105,10 @@ impl FromStr for Goal {
                 target if target.starts_with("--rollback ") => {
                     Ok(Self::Rollback(version(target.trim_start_matches("--rollback "))?))
                 }
-                target => Ok(Self::Upgrade(version(target)?)),
+                target => match target.strip_suffix(" --emulate") {
+                    Some(target) => Ok(Self::Emulate(version(target)?)),
+                    None => Ok(Self::Upgrade(version(target)?)),
+                },
             },
         }
     }
@@ -114,13 +121,28 @@ mod tests {
     #[test]
     fn each_goal_is_read_as_it_is_written() {
         let version = || "v1.37.2".parse().unwrap();
-        let goals =
-            [Goal::Pivot, Goal::Unpivot, Goal::Refresh, Goal::Upgrade(version()), Goal::Rollback(version())];
+        let goals = [
+            Goal::Pivot,
+            Goal::Unpivot,
+            Goal::Refresh,
+            Goal::Upgrade(version()),
+            Goal::Emulate(version()),
+            Goal::Rollback(version()),
+        ];
         let aborts = goals.clone().map(|goal| Goal::Abort(Box::new(goal)));
         for goal in goals.into_iter().chain(aborts) {
             assert_eq!(goal.to_string().parse(), Ok(goal));
         }
-        for text in ["", "certs", "upgrade", "upgrade --rollback", "abort", "abort abort pivot", "unknown"] {
+        for text in [
+            "",
+            "certs",
+            "upgrade",
+            "upgrade --rollback",
+            "upgrade --emulate",
+            "abort",
+            "abort abort pivot",
+            "unknown",
+        ] {
             assert!(text.parse::<Goal>().is_err(), "{text:?}");
         }
     }
@@ -135,6 +157,8 @@ mod tests {
             (&abort, "pivot", true),
             (&abort, "abort pivot", true),
             (&abort, "unpivot", false),
+            (&Goal::Emulate("v1.37.2".parse().unwrap()), "upgrade v1.37.2 --emulate", true),
+            (&Goal::Upgrade("v1.37.2".parse().unwrap()), "upgrade v1.37.2 --emulate", false),
         ] {
             assert_eq!(goal.continues(open), expected, "{goal} {open}");
         }
@@ -146,6 +170,7 @@ mod tests {
         assert!(abort(Goal::Pivot).ends_static());
         assert!(!abort(Goal::Unpivot).ends_static());
         assert!(abort(Goal::Upgrade("v1.37.2".parse().unwrap())).goes_back());
+        assert!(abort(Goal::Emulate("v1.37.2".parse().unwrap())).goes_back());
         assert!(!abort(Goal::Rollback("v1.36.2".parse().unwrap())).goes_back());
     }
 }

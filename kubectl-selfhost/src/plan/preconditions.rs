@@ -1,12 +1,13 @@
 //! What must be true of the inventory before anything is planned.
 
 use selfhost_core::component::Component;
+use selfhost_core::emulation::Running;
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::labels;
 use selfhost_core::version::{self, KubeVersion};
 
 use super::{Goal, Step, Verb, bridge_of, is_ready};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, recognize};
 
 /// The first minor at which everything that an execution uses is there and stable: server-side apply, EndpointSlice
 /// v1, Lease v1. Older clusters are inspected and planned.
@@ -95,11 +96,11 @@ fn unhealthy(inventory: &Inventory, goal: &Goal) -> Vec<Finding> {
     findings
 }
 
-/// The version skew policy, for an upgrade to `target`.
+/// The version skew policy, for an upgrade to binaries of version `target`.
 pub fn skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
     let mut findings = Vec::new();
     for instance in &inventory.instances {
-        let Some(runs) = running_version(inventory, instance) else {
+        let Some(Running { binary: runs, .. }) = running(inventory, instance) else {
             findings.push(
                 Finding::new(
                     Code::VersionUnknown,
@@ -131,35 +132,39 @@ pub fn skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
             );
         }
     }
-    findings.extend(kubelet_skew(inventory, target));
     findings
 }
 
-/// The kubelets that the version skew policy does not admit with API servers of `target`.
-pub fn kubelet_skew(inventory: &Inventory, target: &KubeVersion) -> Vec<Finding> {
+/// The kubelets that the version skew policy does not admit with API servers that run `target`.
+pub fn kubelet_skew(inventory: &Inventory, target: &Running) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (node, kubelet) in &inventory.kubelets {
         if let Some(kubelet) = kubelet
             && !target.admits_kubelet(kubelet)
         {
+            let hint = if target.behaves_like() < kubelet.minor_version() {
+                "no kubelet may be newer than its API server, nor than what that emulates".to_owned()
+            } else {
+                format!(
+                    "at most {} minors behind: upgrade the kubelet first",
+                    target.binary.max_kubelet_lag()
+                )
+            };
             findings.push(
                 Finding::new(
                     Code::KubeletSkew,
                     format!("kubelet on {node}"),
                     format!("runs {kubelet}, which {target} does not support"),
                 )
-                .hint(format!(
-                    "at most {} minors behind: upgrade the kubelet first",
-                    target.max_kubelet_lag()
-                )),
+                .hint(hint),
             );
         }
     }
     findings
 }
 
-/// What an instance runs: the tag of its running container's image.
-pub fn running_version(inventory: &Inventory, instance: &crate::inventory::Instance) -> Option<KubeVersion> {
+/// What an instance runs: the tag of its running container's image, and the minor that its command line names.
+pub fn running(inventory: &Inventory, instance: &crate::inventory::Instance) -> Option<Running> {
     let name = instance.component.name();
     let spec = instance.pod.spec.as_ref()?;
     let statuses = instance.pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
@@ -172,7 +177,8 @@ pub fn running_version(inventory: &Inventory, instance: &crate::inventory::Insta
         let only = inventory.control_plane.len() == 1 && instance.component == Component::ApiServer;
         if only { inventory.server_version.clone() } else { None }
     };
-    by_tag.or_else(by_spec).or_else(by_server)
+    let binary = by_tag.or_else(by_spec).or_else(by_server)?;
+    Some(Running::new(binary, &recognize::command(&instance.pod, name)))
 }
 
 /// The steps that take over DaemonSets which this tool did not make.

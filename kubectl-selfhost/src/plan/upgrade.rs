@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use selfhost_core::component::{Component, Hosting};
+use selfhost_core::emulation::Running;
 use selfhost_core::finding::{Code, Finding};
-use selfhost_core::version::{self, KubeVersion, VersionRequest};
+use selfhost_core::version::{self, KubeVersion, MinorVersion, VersionRequest};
 
 use super::pivot::current_template;
-use super::{Goal, Plan, Step, Verb, around, preconditions, survey, swap};
+use super::{Goal, Plan, Step, Verb, around, emulation, preconditions, survey, swap};
 use crate::inventory::Inventory;
 use crate::template;
 
-/// The plan that brings every component to `target`, or what speaks against it.
+/// The plan that brings every component to `target`, or what speaks against it. What a two-step upgrade made emulate an
+/// older minor does so no longer.
 ///
 /// `repository` replaces the images' repository: `registry.example.org/k8s`.
 pub fn plan(
@@ -20,10 +22,54 @@ pub fn plan(
     node_image: &str,
     repository: Option<&str>,
 ) -> Result<Plan, Vec<Finding>> {
-    let goal = Goal::Upgrade(target.clone());
+    toward(
+        inventory,
+        Goal::Upgrade(target.clone()),
+        &Target { version: target, repository, emulated: None },
+        node_image,
+    )
+}
+
+/// The plan for the first of two steps: every component comes to the binary of `target`, and goes on behaving like the
+/// minor that runs now. [`plan`] is the second.
+pub fn emulate(
+    inventory: &Inventory,
+    target: &KubeVersion,
+    node_image: &str,
+    repository: Option<&str>,
+) -> Result<Plan, Vec<Finding>> {
+    let emulated = emulation::first_step(inventory, target);
+    let goal = Goal::Emulate(target.clone());
+    let to = |emulated| Target { version: target, repository, emulated };
+    match emulated {
+        Ok(minor) => toward(inventory, goal, &to(Some(minor)), node_image),
+        Err(mut findings) => {
+            // Whatever else speaks against it is told at the same time.
+            findings.extend(toward(inventory, goal, &to(None), node_image).err().into_iter().flatten());
+            Err(findings)
+        }
+    }
+}
+
+/// Where an upgrade leads.
+struct Target<'a> {
+    version: &'a KubeVersion,
+    repository: Option<&'a str>,
+    /// The minor that the components are to emulate, beyond what their operator chose.
+    emulated: Option<MinorVersion>,
+}
+
+fn toward(
+    inventory: &Inventory,
+    goal: Goal,
+    to: &Target<'_>,
+    node_image: &str,
+) -> Result<Plan, Vec<Finding>> {
+    let target = to.version;
     let (nodes, mut findings) = survey(inventory, &goal);
     findings.extend(preconditions::skew(inventory, target));
     let mut templates = BTreeMap::new();
+    let mut server = Running::from(target.clone());
     for component in Component::ALL {
         if let Some(finding) = not_self_hosted(inventory, component) {
             findings.push(finding);
@@ -31,7 +77,11 @@ pub fn plan(
         }
         match current_template(inventory, component) {
             Ok(template) => {
-                let at = template::at_version(component, template, target, repository);
+                findings.extend(emulation::misfits(component, &template, target, to.emulated));
+                let at = template::at_version(component, template, target, to.repository, to.emulated);
+                if component == Component::ApiServer {
+                    server = Running::new(target.clone(), &template::command_line(component, &at));
+                }
                 // The version decides which shutdown flags there are.
                 let (metadata, spec) = (at.metadata.unwrap_or_default(), at.spec.unwrap_or_default());
                 match template::normalize(component, &metadata, &spec, None) {
@@ -46,6 +96,7 @@ pub fn plan(
             Err(more) => findings.extend(more),
         }
     }
+    findings.extend(preconditions::kubelet_skew(inventory, &server));
     if !findings.is_empty() {
         return Err(findings);
     }
@@ -59,14 +110,15 @@ pub fn plan(
     let plan = Plan {
         goal,
         steps,
-        record: Some(target.clone()),
+        // A node that joins between the two steps gets from kubeadm what is emulated, not what is new.
+        record: to.emulated.is_none().then(|| target.clone()),
         templates,
         nodes,
         around: around(inventory, node_image),
     };
     let mut plan = plan.with_checkpoints(inventory, |_| true);
-    if let Some(configuration) = &inventory.kubeadm
-        && recorded_version(configuration).is_some_and(|recorded| recorded != *target)
+    if let (Some(configuration), Some(record)) = (&inventory.kubeadm, &plan.record)
+        && recorded_version(configuration).is_some_and(|recorded| recorded != *record)
     {
         plan.steps.push(Step { verb: Verb::Record, component: None, node: None });
     }

@@ -3,6 +3,7 @@
 //! Invariant: within an `apiVersion` fields are only ever added, and a field that has no value is `null`, not absent:
 //! a script can tell "unknown" from a name that it mistyped.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use jiff::Timestamp;
@@ -73,6 +74,8 @@ struct Component<'a> {
     ready_containers: Option<usize>,
     containers: Option<usize>,
     version: Option<String>,
+    /// The older minor that it behaves like, `1.36`.
+    emulates: Option<String>,
     restarts: Option<i32>,
     created_at: Option<Timestamp>,
     address: Option<&'a str>,
@@ -133,6 +136,7 @@ impl<'a> Status<'a> {
             };
             nodes.iter().map(node).collect()
         });
+        let binaries: BTreeSet<_> = report.versions.iter().map(|runs| &runs.binary).collect();
         Self {
             observed_at: report.taken_at,
             server: Server {
@@ -140,7 +144,7 @@ impl<'a> Status<'a> {
                 version: report.server_version.as_ref().map(ToString::to_string),
             },
             hosting: report.hosting,
-            versions: report.versions.iter().map(ToString::to_string).collect(),
+            versions: binaries.iter().map(ToString::to_string).collect(),
             nodes,
             components: report.rows.iter().map(Component::of).collect(),
             standbys: report.standbys.iter().map(Standby::of).collect(),
@@ -154,6 +158,7 @@ impl<'a> Status<'a> {
 impl<'a> Component<'a> {
     fn of(row: &'a Row) -> Self {
         let run = row.run.as_ref();
+        let runs = run.and_then(|run| run.version.as_ref());
         Self {
             name: row.component,
             node: row.node.as_deref(),
@@ -161,7 +166,8 @@ impl<'a> Component<'a> {
             ready: run.map(|run| run.ready),
             ready_containers: run.map(|run| run.containers.0),
             containers: run.map(|run| run.containers.1),
-            version: run.and_then(|run| run.version.as_ref()).map(ToString::to_string),
+            version: runs.map(|runs| runs.binary.to_string()),
+            emulates: runs.and_then(|runs| Some(runs.emulates?.to_string())),
             restarts: run.map(|run| run.restarts),
             created_at: run.and_then(|run| run.created),
             address: run.and_then(|run| run.address.as_deref()),

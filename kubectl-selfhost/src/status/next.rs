@@ -3,6 +3,7 @@
 //! Invariant: only commands that change nothing, or that ask before they do; and what was begun comes first.
 
 use selfhost_core::component::Hosting;
+use selfhost_core::version::KubeVersion;
 
 use crate::inventory::OpenOperation;
 
@@ -15,8 +16,13 @@ pub struct Next {
     pub command: String,
 }
 
-/// The next command after a status of this kind.
-pub fn next(hosting: Hosting, operation: Option<&OpenOperation>, errors: bool) -> Option<Next> {
+/// The next command after a status of this kind. `half_way` is the version whose second step of two is due.
+pub fn next(
+    hosting: Hosting,
+    operation: Option<&OpenOperation>,
+    errors: bool,
+    half_way: Option<&KubeVersion>,
+) -> Option<Next> {
     let next =
         |purpose, command: &str| Some(Next { purpose, command: format!("kubectl selfhost {command}") });
     if let Some(operation) = operation {
@@ -34,6 +40,9 @@ pub fn next(hosting: Hosting, operation: Option<&OpenOperation>, errors: bool) -
         Hosting::Missing => None,
         Hosting::StaticPod => next("To see what a pivot would do", "pivot --dry-run=client"),
         Hosting::Mixed => next("To pivot the rest", "pivot --dry-run=client"),
+        Hosting::SelfHosted if let Some(version) = half_way => {
+            next("To make the switch, the second step of two", &format!("upgrade {version}"))
+        }
         Hosting::SelfHosted => next("To see what an upgrade would do", "upgrade"),
     }
 }
@@ -58,8 +67,12 @@ mod tests {
     #[test]
     fn what_was_begun_comes_first() {
         let command = |hosting, operation: Option<&OpenOperation>, errors| {
-            next(hosting, operation, errors).map(|next| next.command)
+            next(hosting, operation, errors, None).map(|next| next.command)
         };
+        let version = "v1.37.2".parse().unwrap();
+        let half_way = |errors| next(Hosting::SelfHosted, None, errors, Some(&version)).unwrap().command;
+        assert_eq!(half_way(false), "kubectl selfhost upgrade v1.37.2");
+        assert_eq!(half_way(true), "kubectl selfhost status --watch");
         for (hosting, operation, errors, expected) in [
             (Hosting::StaticPod, None, false, Some("kubectl selfhost pivot --dry-run=client")),
             (Hosting::Mixed, None, false, Some("kubectl selfhost pivot --dry-run=client")),

@@ -8,12 +8,14 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use selfhost_core::component::{Component, Hosting};
+use selfhost_core::emulation::Running;
 use selfhost_core::finding::{Finding, Severity};
 use selfhost_core::version::{self, KubeVersion};
 
 use super::{findings, next};
 use crate::inventory::credentials::{self, Source};
 use crate::inventory::{Instance, Inventory, OpenOperation, Part, Place, checkpoints, recognize};
+use crate::template::emulation::half_way;
 
 /// The name by which etcd's rows go.
 pub const ETCD: &str = "etcd";
@@ -29,8 +31,8 @@ pub struct Report {
     pub server_version: Option<KubeVersion>,
     /// How the control plane as a whole is hosted.
     pub hosting: Hosting,
-    /// The versions that its components run, without etcd's; more than one in the middle of an upgrade.
-    pub versions: Vec<KubeVersion>,
+    /// What its components run, without etcd; more than one in the middle of an upgrade.
+    pub versions: Vec<Running>,
     /// The control-plane nodes; `None` where nodes cannot be read.
     pub nodes: Option<Vec<NodeRow>>,
     /// Component by node, in the order of replacement, etcd last.
@@ -91,8 +93,8 @@ pub struct Run {
     pub ready: bool,
     /// Containers that are ready, and containers.
     pub containers: (usize, usize),
-    /// The version of the running container; `None` where it does not run, or its image's tag is no version.
-    pub version: Option<KubeVersion>,
+    /// What the running container runs; `None` where it does not run, or its image's tag is no version.
+    pub version: Option<Running>,
     /// The image that the Pod asks for.
     pub image: Option<String>,
     /// How often its containers were restarted.
@@ -118,7 +120,13 @@ impl Report {
         findings.dedup();
         let hosting = hosting(inventory);
         let worst = findings.iter().map(|finding| finding.severity).max();
-        let next = next::next(hosting, inventory.operation.as_ref(), worst == Some(Severity::Error));
+        let half_way = half_way(&inventory.daemonsets);
+        let next = next::next(
+            hosting,
+            inventory.operation.as_ref(),
+            worst == Some(Severity::Error),
+            half_way.as_ref(),
+        );
         Self {
             taken_at: inventory.taken_at,
             server: server.into(),
@@ -152,19 +160,19 @@ fn hosting(inventory: &Inventory) -> Hosting {
     }
 }
 
-fn versions(inventory: &Inventory) -> Vec<KubeVersion> {
-    let running = inventory.instances.iter().filter_map(version_of);
-    let distinct: BTreeSet<KubeVersion> = running.collect();
+fn versions(inventory: &Inventory) -> Vec<Running> {
+    let running = inventory.instances.iter().filter_map(running_of);
+    let distinct: BTreeSet<Running> = running.collect();
     if distinct.is_empty() {
-        inventory.server_version.iter().cloned().collect()
+        inventory.server_version.iter().cloned().map(Running::from).collect()
     } else {
         distinct.into_iter().collect()
     }
 }
 
-/// The version that an instance runs.
-pub fn version_of(instance: &Instance) -> Option<KubeVersion> {
-    recognize::running_version(&instance.pod, instance.component.name())
+/// What an instance runs.
+pub fn running_of(instance: &Instance) -> Option<Running> {
+    recognize::running(&instance.pod, instance.component.name())
 }
 
 fn nodes(inventory: &Inventory) -> Option<Vec<NodeRow>> {
@@ -257,7 +265,7 @@ fn run(pod: &Pod, component: &str) -> Run {
         pod: pod.name_any(),
         ready: recognize::is_ready(pod),
         containers: (containers.iter().filter(|container| container.ready).count(), n_wanted),
-        version: recognize::running_version(pod, component),
+        version: recognize::running(pod, component),
         image: recognize::image(pod, component).map(ToOwned::to_owned),
         restarts: containers.iter().map(|container| container.restart_count).sum(),
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),

@@ -1,6 +1,7 @@
 //! The report for people: a summary line, a table, findings, and the next command.
 //!
-//! Invariant: reads the same without colours, and the table's columns keep to 80 characters where names allow it.
+//! Invariant: reads the same without colours, and the table's columns keep to 80 characters where names allow it
+//! and nothing emulates: which component does is worth the three characters more.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};

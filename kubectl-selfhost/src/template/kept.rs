@@ -92,7 +92,7 @@ mod tests {
         for (component, template) in plan.templates {
             let kept = Kept::of(component, &template).unwrap();
             assert_eq!(kept.to_string().parse(), Ok(kept.clone()));
-            let newer = at_version(component, template.clone(), &"v1.37.2".parse().unwrap(), None);
+            let newer = at_version(component, template.clone(), &"v1.37.2".parse().unwrap(), None, None);
             let then = Kept::of(component, &newer).unwrap();
             assert_eq!(then.shape, kept.shape);
             assert_ne!(then.image, kept.image);

@@ -148,6 +148,12 @@ codes! {
     NoRevision = "SH0226", Error;
     /// What the newer version may have stored, the older one cannot read.
     StorageUnreadable = "SH0227", Error;
+    /// The upgrade cannot be made in two steps.
+    NotEmulable = "SH0230", Error;
+    /// A flag of compatibility versions does not go with the target.
+    EmulationMisfit = "SH0231", Error;
+    /// A two-step upgrade is not finished, and the target is another minor.
+    EmulationOpen = "SH0232", Error;
     /// The target does not start.
     TargetFails = "SH0301", Error;
 }

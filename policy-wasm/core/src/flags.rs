@@ -3,19 +3,18 @@
 /// The value of `--name` in `command`: `--name=value`, `--name value`, or `true` for a bare `--name` that no value
 /// follows. The last occurrence wins, as it does for pflag.
 pub fn value<'a>(command: &'a [String], name: &str) -> Option<&'a str> {
-    let mut found = None;
-    for (index, argument) in command.iter().enumerate() {
-        if let Some(value) = of_argument(argument, name) {
-            found = Some(match value {
-                Some(value) => value,
-                None => match command.get(index + 1) {
-                    Some(next) if !next.starts_with('-') => next.as_str(),
-                    _ => "true",
-                },
-            });
-        }
-    }
-    found
+    values(command, name).last()
+}
+
+/// The values of every `--name` in `command`, for a flag that may be given more than once.
+pub fn values<'a>(command: &'a [String], name: &str) -> impl Iterator<Item = &'a str> {
+    command.iter().enumerate().filter_map(move |(index, argument)| {
+        let value = of_argument(argument, name)?;
+        Some(value.unwrap_or_else(|| match command.get(index + 1) {
+            Some(next) if !next.starts_with('-') => next.as_str(),
+            _ => "true",
+        }))
+    })
 }
 
 /// `command` with `--name=value` in the place of its first `--name`, or at its end; every other one is removed.

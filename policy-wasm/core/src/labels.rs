@@ -56,6 +56,10 @@ pub const TASK: &str = "kubectl-selfhost.dev/task";
 /// the truth about whether a running Pod is the one that the plan wants.
 pub const TEMPLATE_HASH: &str = "kubectl-selfhost.dev/template-hash";
 
+/// The annotation of a DaemonSet's Pod template with the minor that an upgrade made it emulate. Where the flag says
+/// something else, or is there without it, that is the operator's own.
+pub const EMULATES: &str = "kubectl-selfhost.dev/emulates";
+
 /// The Lease, and the ConfigMap, of the one operation that may run at a time.
 pub const OPERATION: &str = "selfhost-operation";
 
@@ -80,7 +84,7 @@ mod tests {
 
     #[test]
     fn own_keys_carry_the_prefix() {
-        for key in [BRIDGE, CHECKPOINT, TASK, TEMPLATES, TEMPLATE_HASH]
+        for key in [BRIDGE, CHECKPOINT, EMULATES, TASK, TEMPLATES, TEMPLATE_HASH]
             .into_iter()
             .chain(Component::ALL.map(node_label))
         {

@@ -30,6 +30,28 @@ pub enum VersionRequest {
     Minor(u32, u32),
 }
 
+/// A minor version on its own, `1.36`: what a component can emulate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MinorVersion {
+    /// Always 1 up to now.
+    pub major: u32,
+    /// The minor version.
+    pub minor: u32,
+}
+
+impl MinorVersion {
+    /// Its first release.
+    pub const fn first(self) -> KubeVersion {
+        KubeVersion { major: self.major, minor: self.minor, patch: 0, pre: None }
+    }
+}
+
+impl fmt::Display for MinorVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
 /// Text that is not a Kubernetes version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a Kubernetes version such as v1.37.2")]
@@ -72,6 +94,21 @@ impl FromStr for VersionRequest {
         match rest.split_once('.').map(|(major, minor)| (number(major), number(minor))) {
             Some((Some(major), Some(minor))) => Ok(Self::Minor(major, minor)),
             _ => Err(BadVersion(text.to_owned())),
+        }
+    }
+}
+
+impl FromStr for MinorVersion {
+    type Err = BadVersion;
+
+    /// `1.36`; a patch must be 0, as for the flags.
+    fn from_str(text: &str) -> Result<Self, BadVersion> {
+        match text.parse()? {
+            VersionRequest::Minor(major, minor) => Ok(Self { major, minor }),
+            VersionRequest::Exact(KubeVersion { major, minor, patch: 0, pre: None }) => {
+                Ok(Self { major, minor })
+            }
+            VersionRequest::Exact(_) => Err(BadVersion(text.to_owned())),
         }
     }
 }
@@ -153,6 +190,11 @@ fn compare_pre(a: &str, b: &str) -> std::cmp::Ordering {
 }
 
 impl KubeVersion {
+    /// Its minor version on its own.
+    pub const fn minor_version(&self) -> MinorVersion {
+        MinorVersion { major: self.major, minor: self.minor }
+    }
+
     /// How many minors the kubelet may be behind the API server: two, three since v1.28.
     /// Source: the version skew policy of Kubernetes.
     pub const fn max_kubelet_lag(&self) -> u32 {

@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 use std::time::Duration;
 
+use selfhost_core::emulation;
 use selfhost_core::finding::{Finding, Severity};
 use selfhost_prober::Report;
 
@@ -66,14 +67,23 @@ impl Operator<'_> {
 
 /// The last lines of an operation that reached its goal.
 pub(super) fn done(goal: &Goal, took: Duration) -> String {
+    let took = format!("after {:.0} s", took.as_secs_f64());
     let what = match goal {
+        Goal::Emulate(target) => {
+            let before = emulation::before(target).map_or_else(String::new, |minor| minor.to_string());
+            return format!(
+                "The control plane runs {target} as {before}, {took}.\n\
+                 Next: kubectl selfhost upgrade {target} makes the switch, once it has proved itself\n      \
+                 kubectl selfhost upgrade --rollback goes back"
+            );
+        }
         Goal::Pivot => "The control plane is self-hosted".to_owned(),
         Goal::Unpivot => "The control plane is made of static Pods".to_owned(),
         Goal::Upgrade(target) | Goal::Rollback(target) => format!("The control plane runs {target}"),
         Goal::Refresh => "Every standby holds what runs now".to_owned(),
         Goal::Abort(goal) => format!("The control plane is as it was before `{goal}`"),
     };
-    format!("{what}, after {:.0} s.\nNext: kubectl selfhost status", took.as_secs_f64())
+    format!("{what}, {took}.\nNext: kubectl selfhost status")
 }
 
 /// Writes findings for people.

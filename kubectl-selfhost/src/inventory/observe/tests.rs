@@ -2,6 +2,9 @@
 
 use http::StatusCode;
 use selfhost_core::component::{Component, Hosting};
+use selfhost_core::emulation::Running;
+use selfhost_core::finding::Code;
+use selfhost_core::version::KubeVersion;
 use serde_json::{Value, json};
 
 use super::*;
@@ -92,6 +95,29 @@ async fn the_number_of_calls_does_not_depend_on_the_size() {
             "GET /version",
         ]
     );
+}
+
+#[tokio::test]
+async fn what_emulates_is_seen_as_what_it_behaves_like() {
+    let plain = large(0);
+    let (client, _) = mock(move |path| {
+        let cluster = testing::self_hosted_cluster(&["cp-1"], "v1.37.2");
+        let inventory = testing::emulating(cluster, "v1.37.2", "1.36");
+        match path {
+            PODS => {
+                list("PodList", &inventory.instances.iter().map(|it| json_of(&it.pod)).collect::<Vec<_>>())
+            }
+            DAEMONSETS => {
+                list("DaemonSetList", &inventory.daemonsets.values().map(json_of).collect::<Vec<_>>())
+            }
+            _ => plain(path),
+        }
+    });
+    let report = Report::new(&observe(&client, now()).await.unwrap(), "https://host");
+    assert_eq!(report.versions.iter().map(ToString::to_string).collect::<Vec<_>>(), ["v1.37.2 (as 1.36)"]);
+    // The node's kubelet is of v1.37.2.
+    let skew = report.findings.iter().find(|it| it.code == Code::KubeletSkew).unwrap();
+    assert_eq!(skew.message, "v1.37.2 is newer than kube-apiserver v1.37.2 (as 1.36)");
 }
 
 #[tokio::test]
@@ -217,7 +243,7 @@ async fn kubeadm_of_the_v1_11_era() {
         inventory.taken_at = "2018-08-01T00:00:00Z".parse().unwrap();
         inventory.certificates = certificates::in_secrets(&inventory, &client).await;
         let report = Report::new(&inventory, "https://host");
-        assert_eq!(report.versions, ["v1.10.13".parse().unwrap()]);
+        assert_eq!(report.versions, [Running::from("v1.10.13".parse::<KubeVersion>().unwrap())]);
         let codes: Vec<Code> = report.findings.iter().map(|it| it.code).collect();
         let expected = [
             Code::RollsByItself,

@@ -223,6 +223,25 @@ fn sh0106_component_skew() {
     );
 }
 
+/// Each copy counts as what it emulates, too.
+#[test]
+fn sh0105_sh0106_while_emulating() {
+    let mut inventory = testing::emulating(static_cluster(&["cp-1", "cp-2"], V), V, "1.36");
+    inventory.kubelets.clear();
+    check(&inventory, &[]);
+    *of(&mut inventory, Component::Scheduler, "cp-1") =
+        instance(Component::Scheduler, "cp-1", Hosting::StaticPod, V);
+    check(
+        &inventory,
+        &[
+            "SH0105 warning kube-scheduler: v1.37.2 (as 1.36) on cp-2, v1.37.2 on cp-1 | kubectl selfhost upgrade \
+             brings all to one version",
+            "SH0106 error kube-scheduler on cp-1: v1.37.2 is newer than kube-apiserver v1.37.2 (as 1.36) | kubectl \
+             selfhost upgrade brings all to one version, API servers first",
+        ],
+    );
+}
+
 #[test]
 fn sh0107_kubelet_skew() {
     let mut inventory = static_cluster(&["cp-1"], V);

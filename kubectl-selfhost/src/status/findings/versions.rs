@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use selfhost_core::component::Component;
+use selfhost_core::emulation::Running;
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::version::KubeVersion;
 
 use super::some_of;
 use crate::inventory::Inventory;
-use crate::status::report::version_of;
+use crate::status::report::running_of;
 
 /// SH0105: copies of one component run different versions.
 pub fn differ(inventory: &Inventory) -> Vec<Finding> {
@@ -43,7 +44,8 @@ pub fn component_skew(inventory: &Inventory) -> Vec<Finding> {
     for component in [Component::ControllerManager, Component::Scheduler] {
         for (version, nodes) in nodes_by_version(inventory, component) {
             if let Some(server) = servers.iter().find(|server| !server.admits_controller(&version)) {
-                let relation = if server.minor < version.minor { "newer than" } else { "too old for" };
+                let newer = version.is_newer_minor_than(server);
+                let relation = if newer { "newer than" } else { "too old for" };
                 findings.push(
                     Finding::new(
                         Code::ComponentSkew,
@@ -71,10 +73,10 @@ pub fn kubelet_skew(inventory: &Inventory) -> Vec<Finding> {
         .into_iter()
         .filter_map(|(version, nodes)| {
             let server = servers.iter().find(|server| !server.admits_kubelet(version))?;
-            let (relation, hint) = if server.minor < version.minor {
+            let (relation, hint) = if server.behaves_like() < version.minor_version() {
                 ("newer than", "upgrade the control plane, or bring the kubelets back".to_owned())
             } else {
-                let lag = server.max_kubelet_lag();
+                let lag = server.binary.max_kubelet_lag();
                 ("too old for", format!("upgrade these kubelets: at most {lag} minors behind are supported"))
             };
             let subject = format!("kubelet on {}", some_of(&nodes));
@@ -85,15 +87,15 @@ pub fn kubelet_skew(inventory: &Inventory) -> Vec<Finding> {
 }
 
 /// The versions of the API servers, oldest first; where their Pods cannot be seen, that of the one that answered.
-fn api_servers(inventory: &Inventory) -> BTreeSet<KubeVersion> {
-    let seen: BTreeSet<KubeVersion> = nodes_by_version(inventory, Component::ApiServer).into_keys().collect();
-    if seen.is_empty() { inventory.server_version.iter().cloned().collect() } else { seen }
+fn api_servers(inventory: &Inventory) -> BTreeSet<Running> {
+    let seen: BTreeSet<Running> = nodes_by_version(inventory, Component::ApiServer).into_keys().collect();
+    if seen.is_empty() { inventory.server_version.iter().cloned().map(Running::from).collect() } else { seen }
 }
 
-fn nodes_by_version(inventory: &Inventory, component: Component) -> BTreeMap<KubeVersion, Vec<&str>> {
-    let mut nodes: BTreeMap<KubeVersion, Vec<&str>> = BTreeMap::new();
+fn nodes_by_version(inventory: &Inventory, component: Component) -> BTreeMap<Running, Vec<&str>> {
+    let mut nodes: BTreeMap<Running, Vec<&str>> = BTreeMap::new();
     for instance in inventory.instances.iter().filter(|instance| instance.component == component) {
-        if let Some(version) = version_of(instance) {
+        if let Some(version) = running_of(instance) {
             nodes.entry(version).or_default().push(&instance.node);
         }
     }
