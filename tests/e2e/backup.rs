@@ -1,7 +1,8 @@
 //! A backup, and the way back to it.
 
 use std::fs;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use selfhost_tests::drive::{ready_within, run, whole};
@@ -19,6 +20,9 @@ const RESTLESS: [&str; 3] = ["/registry/events/", "/registry/leases/", "/registr
 /// What a restored revision is ahead of its snapshot.
 const AHEAD: u64 = 1_000_000_000;
 
+/// How long the kubelet may take to show its static Pods.
+const SHOWN: Duration = Duration::from_secs(60);
+
 /// When the first restore is killed: after the static Pods were taken away.
 const KILLED_AFTER: &str = "10";
 
@@ -29,6 +33,11 @@ fn what_was_backed_up_comes_back() -> Result<()> {
     let cluster = common::self_hosted("backup")?;
     whole(&cluster)?;
     refuses_nonsense(&cluster)?;
+    // The kubelet shows the Pod of a manifest within twenty seconds.
+    eventually("the standby's Pod", || {
+        let standby = ["-n", "kube-system", "get", "pod", "control-plane-standby-a-cp1"];
+        Ok(cluster.kubectl(&standby).err().map(|error| error.to_string()))
+    })?;
     cluster.kubectl(&["create", "namespace", "before"])?;
     for (name, value) in [("deleted", "value=1"), ("edited", "value=1")] {
         cluster.kubectl(&["-n", "before", "create", "configmap", name, "--from-literal", value])?;
@@ -62,13 +71,15 @@ fn what_was_backed_up_comes_back() -> Result<()> {
 
     ready_within(&cluster, Duration::from_secs(30))?;
     whole(&cluster)?;
-    let now = self::keys(&cluster)?;
-    let differ: Vec<&String> = keys
-        .iter()
-        .filter(|key| !now.contains(key))
-        .chain(now.iter().filter(|key| !keys.contains(key)))
-        .collect();
-    ensure!(differ.is_empty(), "keys that were only before, or are only now: {differ:?}");
+    // The Pod that took the backup is a part of what was backed up.
+    cluster.kubectl(&["-n", "kube-system", "delete", "pod", "selfhost-backup-cp1"])?;
+    eventually("the keys of the backup", || {
+        let now = self::keys(&cluster)?;
+        let gone = keys.iter().filter(|key| !now.contains(key)).map(|key| format!("-{key}"));
+        let new = now.iter().filter(|key| !keys.contains(key)).map(|key| format!("+{key}"));
+        let differ: Vec<String> = gone.chain(new).collect();
+        Ok((!differ.is_empty()).then(|| differ.join(" ")))
+    })?;
     for name in ["deleted", "edited"] {
         let value =
             cluster.kubectl(&["-n", "before", "get", "configmap", name, "-o", "jsonpath={.data.value}"])?;
@@ -80,6 +91,16 @@ fn what_was_backed_up_comes_back() -> Result<()> {
     ensure!(revision > AHEAD, "a watch from before must not wait for revision {revision}");
     cluster.kubectl(&["create", "namespace", "later"])?;
     left::nothing_of_an_operation(&cluster)
+}
+
+/// Asks until nothing is wrong any more.
+fn eventually(what: &str, mut wrong: impl FnMut() -> Result<Option<String>>) -> Result<()> {
+    let begin = Instant::now();
+    while let Some(wrong) = wrong()? {
+        ensure!(begin.elapsed() < SHOWN, "{what}: {wrong}");
+        thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 /// The keys in etcd, but for those that come and go by themselves.

@@ -251,8 +251,9 @@ impl<'a> Restoration<'a> {
         let places = self.places();
         let mut put = Vec::new();
         for entry in places.wanted()? {
-            places.put(entry)?;
-            put.push(entry.path.clone());
+            if places.put(entry)? {
+                put.push(entry.path.clone());
+            }
         }
         for path in &put {
             self.say(format_args!("Put back {}.", path.display()));
@@ -329,17 +330,13 @@ impl<'a> Restoration<'a> {
     fn start(&mut self) -> Result<(), Error> {
         let places = self.places();
         let manifests: Vec<_> = places.manifests().cloned().collect();
-        let mut said = Vec::new();
         for entry in &manifests {
-            places.put(entry)?;
-            said.push(entry.path.clone());
-            if entry.path.ends_with(ETCD) {
+            if places.put(entry)? {
                 self.say(format_args!("Put back {}.", entry.path.display()));
+            }
+            if entry.path.ends_with(ETCD) {
                 self.await_etcd()?;
             }
-        }
-        for path in said.iter().filter(|path| !path.ends_with(ETCD)) {
-            self.say(format_args!("Put back {}.", path.display()));
         }
         let Config { etcd, ports, timeout, .. } = self.config;
         let [own, other] = ports;
@@ -367,6 +364,11 @@ impl<'a> Restoration<'a> {
             let left = left.join(" and ");
             self.say(format_args!("What was there is in {left}: remove it when nobody needs it any more."));
         }
+        self.say(format_args!(
+            "The Pod that took the backup is a part of it, and fails now: kubectl -n kube-system delete pod \
+             --ignore-not-found selfhost-backup-{}",
+            self.backup.node
+        ));
         self.say(format_args!("Next: kubectl selfhost status"));
         Ok(())
     }

@@ -11,11 +11,10 @@ use crate::cli::backup::Args;
 use crate::cli::global::Global;
 use crate::cli::output::{DataFormat, Format};
 use crate::client::{Connection, PATIENCE_TO_LOOK};
-use crate::error::{Explain, Failure};
+use crate::error::Failure;
 use crate::execute::backup::{Backup, take};
 use crate::exit::Exit;
 use crate::inventory::observe::observe;
-use crate::node_task::TaskError;
 use crate::plan::backup::{NodeBackup, plan};
 use crate::preflight::inspect::manifest_dir;
 use crate::progress::Progress;
@@ -34,27 +33,6 @@ struct Made {
     node: String,
     #[serde(flatten)]
     backup: Backup,
-}
-
-impl Explain for TaskError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Failed { hint, .. } => hint.clone(),
-            Self::Busy { task, node } => {
-                Some(format!("wait for it: kubectl -n kube-system get pod selfhost-{task}-{node}"))
-            }
-            Self::Api(error) => error.hint(),
-            Self::NotStarted { .. } => None,
-        }
-    }
-
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Api(error) => error.exit(),
-            Self::Busy { .. } => Exit::Findings,
-            Self::NotStarted { .. } | Self::Failed { .. } => Exit::Failure,
-        }
-    }
 }
 
 /// Backs up each node, and prints what was made.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Member;
 
-/// The programs, in the order in which they are looked for. `registry.k8s.io/etcd` has `etcdutl` since 3.5.21, when its
-/// images became etcd's own; `etcdctl` lost `snapshot restore` with 3.6.
+/// The programs, in the order in which they are looked for. `registry.k8s.io/etcd` has `etcdutl` since its images became
+/// etcd's own, late in 3.5; `etcdctl` lost `snapshot restore` with 3.6.
 const PROGRAMS: [&str; 4] = ["etcdutl", "/usr/local/bin/etcdutl", "etcdctl", "/usr/local/bin/etcdctl"];
 
 /// By how much a restored etcd is ahead of its snapshot: more than was ever written in between. etcd's own documentation

@@ -74,11 +74,11 @@ impl Places<'_> {
         CONTROL_PLANE.iter().filter_map(|name| self.backup.file(&directory.join(name)))
     }
 
-    /// Puts a file back, as it was saved; what is there in its place is moved aside first.
-    pub(super) fn put(&self, entry: &Entry) -> Result<(), files::Error> {
+    /// Puts a file back, as it was saved, unless it is there; what is in its place is moved aside first.
+    pub(super) fn put(&self, entry: &Entry) -> Result<bool, files::Error> {
         let path = &entry.path;
         if present(path)?.is_some_and(|digest| digest == entry.sha256) {
-            return Ok(());
+            return Ok(false);
         }
         self.move_aside(path)?;
         if let Some(parent) = path.parent() {
@@ -86,7 +86,8 @@ impl Places<'_> {
         }
         let stored = entry.stored(self.from);
         let bytes = fs::read(&stored).map_err(|source| files::error("read", &stored, source))?;
-        files::write_as(path, &Content::new(bytes, entry.mode()), Some((entry.uid, entry.gid)))
+        files::write_as(path, &Content::new(bytes, entry.mode()), Some((entry.uid, entry.gid)))?;
+        Ok(true)
     }
 
     /// Moves whatever is at `path` aside; false when nothing is there.
@@ -225,8 +226,8 @@ mod tests {
         let kept = node.at("aside").join(path.strip_prefix("/").unwrap());
         let entry = node.backup.file(&path).unwrap();
         fs::write(&path, "edited").unwrap();
-        places.put(entry).unwrap();
-        places.put(entry).unwrap();
+        assert!(places.put(entry).unwrap());
+        assert!(!places.put(entry).unwrap(), "once more");
         assert_eq!(fs::read_to_string(&path).unwrap(), "policy");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(fs::read_to_string(&kept).unwrap(), "edited");

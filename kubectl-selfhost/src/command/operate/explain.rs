@@ -34,19 +34,41 @@ impl Explain for LockError {
     }
 }
 
-impl Explain for ExecuteError {
+impl Explain for TaskError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Failed { hint, .. } => hint.clone(),
+            Self::Busy { task, node } => {
+                Some(format!("wait for it: kubectl -n kube-system get pod selfhost-{task}-{node}"))
+            }
             Self::Api(error) => error.hint(),
-            Self::Task(TaskError::Failed { hint, .. }) => hint.clone(),
-            Self::TargetFails { subject, .. } => Some(format!("kubectl -n kube-system describe {subject}")),
-            Self::Task(_) | Self::LockLost(_) | Self::Budget(_) | Self::Stale { .. } => None,
+            Self::NotStarted { .. } => None,
         }
     }
 
     fn exit(&self) -> Exit {
         match self {
-            Self::Api(error) | Self::Task(TaskError::Api(error)) => error.exit(),
+            Self::Api(error) => error.exit(),
+            Self::Busy { .. } => Exit::Findings,
+            Self::NotStarted { .. } | Self::Failed { .. } => Exit::Failure,
+        }
+    }
+}
+
+impl Explain for ExecuteError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Api(error) => error.hint(),
+            Self::Task(error) => error.hint(),
+            Self::TargetFails { subject, .. } => Some(format!("kubectl -n kube-system describe {subject}")),
+            Self::LockLost(_) | Self::Budget(_) | Self::Stale { .. } => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Api(error) => error.exit(),
+            Self::Task(error) => error.exit(),
             _ => Exit::Failure,
         }
     }
