@@ -8,4 +8,7 @@ pub mod component;
 pub mod finding;
 pub mod flags;
 pub mod labels;
+pub mod review;
+pub mod rules;
 pub mod version;
+pub mod x509;
