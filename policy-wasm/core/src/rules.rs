@@ -60,7 +60,7 @@ macro_rules! rules {
 
 rules! {
     g1
-    ds1 ds2
+    ds1 ds2 ds3 ds4 ds5 ds6 ds7 ds8 ds9 ds10 ds11 ds12 ds13 ds14 ds15 ds16 cr1
 }
 
 #[cfg(test)]

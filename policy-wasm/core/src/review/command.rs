@@ -31,10 +31,24 @@ pub struct Known {
 impl Known {
     /// What is known of a flag.
     pub fn of(component: Component, name: &str) -> Option<Self> {
-        let lines = table(component).lines().filter(|line| !line.starts_with('#'));
-        let mut found = lines.filter_map(|line| line.split_once(' ')).filter(|(flag, _)| *flag == name);
-        let (kind, minors) = found.next()?.1.split_once(' ')?;
-        Some(Self { kind, minors })
+        // The lines are sorted.
+        let table = table(component);
+        let (mut low, mut high) = (0, table.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let start = table[..middle].rfind('\n').map_or(0, |newline| newline + 1);
+            let end = table[middle..].find('\n').map_or(table.len(), |newline| middle + newline);
+            let (flag, rest) = table[start..end].split_once(' ')?;
+            match flag.cmp(name) {
+                std::cmp::Ordering::Less => low = end + 1,
+                std::cmp::Ordering::Greater => high = start,
+                std::cmp::Ordering::Equal => {
+                    let (kind, minors) = rest.split_once(' ')?;
+                    return Some(Self { kind, minors });
+                }
+            }
+        }
+        None
     }
 
     /// Whether this minor version has it.
@@ -374,6 +388,12 @@ mod tests {
                 "{component}"
             );
             assert!(Known::of(component, "feature-gates").is_some_and(Known::adds), "{component}");
+        }
+        for component in Component::ALL {
+            for line in table(component).lines().filter(|line| !line.starts_with('#')) {
+                let name = line.split(' ').next().unwrap();
+                assert!(Known::of(component, name).is_some(), "{component} {name}: the table is not sorted");
+            }
         }
         assert!(is_known_minor(36) && is_known_minor(37) && !is_known_minor(35));
         assert_eq!(Known::of(Component::ApiServer, "insecure-port"), None);
