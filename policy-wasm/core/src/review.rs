@@ -7,6 +7,7 @@
 pub mod approval;
 pub mod command;
 pub mod facts;
+pub mod material;
 pub mod object;
 pub mod pod;
 pub mod record;

@@ -8,7 +8,7 @@ use crate::review::facts::Lookup;
 use crate::review::object::{list, names, text};
 use crate::review::pod::Pod;
 use crate::review::record::Edit;
-use crate::review::usage::{Store, file, references};
+use crate::review::usage::{Reference, Store, file, references};
 use crate::review::{Facts, Request, Settings, Severity, Violation};
 
 /// The rule.
@@ -55,14 +55,17 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
         }
     }
     violations.extend(mounts(edit.new, container));
-    for reference in references(edit.new) {
+    let references = references(edit.new);
+    let lookup = |it: &Reference| Lookup::get("v1", it.store.kind(), labels::NAMESPACE, &it.name);
+    // All are asked for at once.
+    let found: Vec<_> = references.iter().map(|it| facts.object(&lookup(it))).collect();
+    for (reference, found) in references.iter().zip(found) {
         let path = format!("spec.template.spec.{}", reference.path);
         if reference.optional {
             let message = format!("{} would start without {}", component, reference.name);
             violations.push(Violation::new(format!("{path}.optional"), message, "remove it"));
         }
-        let lookup = Lookup::get("v1", reference.store.kind(), labels::NAMESPACE, &reference.name);
-        let Some(found) = facts.object(&lookup)? else {
+        let Some(found) = found? else {
             let message = format!("there is no {} {}", reference.store.kind(), reference.name);
             violations.push(Violation::new(path, message, "create it first"));
             continue;

@@ -1,7 +1,10 @@
 //! A cluster for the tables of the rules: three control-plane nodes, self-hosted as the plugin makes it.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::{Rule, decide};
@@ -10,6 +13,7 @@ use crate::labels;
 use crate::review::facts::{Answer, Lookup};
 use crate::review::object::{Object, text};
 use crate::review::{Settings, Verdict};
+use crate::x509::testing::{Authority, Leaf};
 
 /// The time in the tables: 2027-01-15T08:00:00Z.
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -370,4 +374,128 @@ pub(crate) fn daemonset(component: Component) -> Value {
         "status": {"observedGeneration": 2, "desiredNumberScheduled": 3, "currentNumberScheduled": 3,
             "updatedNumberScheduled": 3, "numberReady": 3, "numberAvailable": 3, "numberMisscheduled": 0},
     })
+}
+
+/// The authorities of the tables.
+pub(crate) struct Pki {
+    pub(crate) cluster: Authority,
+    pub(crate) front_proxy: Authority,
+    pub(crate) etcd: Authority,
+    /// Nobody's.
+    pub(crate) other: Authority,
+}
+
+/// The authorities, made once.
+pub(crate) fn pki() -> &'static Pki {
+    static PKI: OnceLock<Pki> = OnceLock::new();
+    PKI.get_or_init(|| Pki {
+        cluster: Authority::new("kubernetes"),
+        front_proxy: Authority::new("front-proxy-ca"),
+        etcd: Authority::new("etcd-ca"),
+        other: Authority::new("other"),
+    })
+}
+
+/// Writes a value into a Secret.
+pub(crate) fn put(secret: &mut Value, key: &str, value: &str) {
+    secret["data"][key] = json!(STANDARD.encode(value));
+}
+
+/// A kubeconfig with a certificate in it.
+pub(crate) fn kubeconfig(server: &str, ca: &str, certificate: &str, key: &str) -> String {
+    json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "k", "cluster": {"server": server,
+            "certificate-authority-data": STANDARD.encode(ca)}}],
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "users": [{"name": "u", "user": {"client-certificate-data": STANDARD.encode(certificate),
+            "client-key-data": STANDARD.encode(key)}}]})
+    .to_string()
+}
+
+/// A configuration of the encryption at rest, with the names of its keys in order.
+pub(crate) fn encryption(keys: &[&str]) -> String {
+    let keys: Vec<Value> = keys
+        .iter()
+        .map(|name| json!({"name": name, "secret": STANDARD.encode(format!("{name:0>32}"))}))
+        .collect();
+    json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+        "resources": [{"resources": ["secrets"], "providers": [{"aescbc": {"keys": keys}}, {"identity": {}}]}]})
+    .to_string()
+}
+
+/// The public half of an authority's key, in PEM.
+pub(crate) fn public_pem(authority: &Authority) -> String {
+    authority.public_key()
+}
+
+/// The cluster with its credentials in Secrets, as kubeadm's `StoreCertsInSecrets` laid them out.
+pub(crate) fn secrets() -> World {
+    static WORLD: OnceLock<World> = OnceLock::new();
+    WORLD.get_or_init(make_secrets).clone()
+}
+
+fn make_secrets() -> World {
+    let pki = pki();
+    let mut world = World::new();
+    let mut pairs: BTreeMap<&str, (String, String)> = BTreeMap::from([
+        ("ca", (pki.cluster.pem(), pki.cluster.key())),
+        ("front-proxy-ca", (pki.front_proxy.pem(), String::new())),
+        ("etcd-ca", (pki.etcd.pem(), String::new())),
+    ]);
+    pairs.insert("apiserver", pki.cluster.issue(&Leaf::server()));
+    pairs.insert("apiserver-kubelet-client", pki.cluster.issue(&Leaf::new("kube-apiserver-kubelet-client")));
+    pairs.insert("apiserver-etcd-client", pki.etcd.issue(&Leaf::new("kube-apiserver-etcd-client")));
+    pairs.insert("front-proxy-client", pki.front_proxy.issue(&Leaf::new("front-proxy-client")));
+    let secret = |name: &str, kind: &str, values: &[(&str, &str)]| {
+        let mut secret = json!({"apiVersion": "v1", "kind": "Secret", "type": kind, "data": {},
+            "metadata": {"name": name, "namespace": "kube-system", "uid": name, "resourceVersion": "1"}});
+        for (key, value) in values {
+            put(&mut secret, key, value);
+        }
+        secret
+    };
+    for (name, (certificate, key)) in &pairs {
+        world.objects.push(secret(name, "kubernetes.io/tls", &[("tls.crt", certificate), ("tls.key", key)]));
+    }
+    let sa = &pki.other;
+    world.objects.push(secret("sa", "Opaque", &[("sa.pub", &public_pem(sa)), ("sa.key", &sa.key())]));
+    world.objects.push(secret("encryption", "Opaque", &[("encryption.yaml", &encryption(&["one"]))]));
+    for (component, user, name) in [
+        (Component::ControllerManager, "system:kube-controller-manager", "controller-manager.conf"),
+        (Component::Scheduler, "system:kube-scheduler", "scheduler.conf"),
+    ] {
+        let (certificate, key) = pki.cluster.issue(&Leaf::new(user));
+        let text = kubeconfig("https://10.0.0.10:6443", &pki.cluster.pem(), &certificate, &key);
+        world.objects.push(secret(name, "Opaque", &[(name, &text)]));
+        let daemonset = world.object_mut("DaemonSet", &format!("kube-system/{}", component.daemonset_name()));
+        let spec = &mut daemonset["spec"]["template"]["spec"];
+        spec["volumes"][1] = json!({"name": "kubeconfig", "secret": {"secretName": name}});
+        spec["containers"][0]["volumeMounts"][1]["mountPath"] = json!("/etc/kubernetes");
+    }
+    let tls = |name: &str, file: &str| {
+        json!({"secret": {"name": name, "items": [{"key": "tls.crt", "path": format!("{file}.crt")},
+            {"key": "tls.key", "path": format!("{file}.key")}]}})
+    };
+    let sources = json!([
+        tls("ca", "ca"),
+        tls("apiserver", "apiserver"),
+        tls("apiserver-kubelet-client", "apiserver-kubelet-client"),
+        tls("apiserver-etcd-client", "apiserver-etcd-client"),
+        tls("front-proxy-ca", "front-proxy-ca"),
+        tls("front-proxy-client", "front-proxy-client"),
+        tls("etcd-ca", "etcd/ca"),
+        {"secret": {"name": "sa"}},
+        {"secret": {"name": "encryption"}},
+    ]);
+    for component in Component::ALL {
+        let daemonset = world.object_mut("DaemonSet", &format!("kube-system/{}", component.daemonset_name()));
+        daemonset["spec"]["template"]["spec"]["volumes"][0] =
+            json!({"name": "k8s-certs", "projected": {"sources": sources}});
+    }
+    let server = world.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver");
+    server["spec"]["template"]["spec"]["containers"][0]["command"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!("--encryption-provider-config=/etc/kubernetes/pki/encryption.yaml"));
+    world
 }
