@@ -61,7 +61,8 @@ macro_rules! rules {
 rules! {
     g1
     ds1 ds2 ds3 ds4 ds5 ds6 ds7 ds8 ds9 ds10 ds11 ds12 ds13 ds14 ds15 ds16 cr1
-    sec1 sec2 sec3 sec4 sec5 sec6 sec7 sec8 sec9
+    sec1 sec2 sec3 sec4 sec5 sec6 sec7 sec8 sec9 sec10 sec11 sec12
+    cm1 cm2 cm3 cm4
 }
 
 mod certificates;

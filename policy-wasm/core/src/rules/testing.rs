@@ -499,3 +499,44 @@ fn make_secrets() -> World {
         .push(json!("--encryption-provider-config=/etc/kubernetes/pki/encryption.yaml"));
     world
 }
+
+/// The cluster with the API server's configurations in a ConfigMap.
+pub(crate) fn configured() -> World {
+    let mut world = World::new();
+    let text = |kind: &str, group: &str, rest: &str| format!("apiVersion: {group}\nkind: {kind}\n{rest}\n");
+    let own = "apiserver.config.k8s.io/v1";
+    world.objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap",
+    "metadata": {"name": "apiserver-config", "namespace": "kube-system", "uid": "c", "resourceVersion": "1"},
+    "data": {
+        "audit.yaml": text("Policy", "audit.k8s.io/v1", "rules: [{level: Request}]"),
+        "authentication.yaml": text("AuthenticationConfiguration", own,
+            "anonymous: {enabled: true, conditions: [{path: /livez}]}"),
+        "authorization.yaml": text("AuthorizationConfiguration", own,
+            "authorizers: [{type: Node, name: node}, {type: RBAC, name: rbac}]"),
+        "admission.yaml": text("AdmissionConfiguration", own,
+            "plugins: [{name: ValidatingAdmissionPolicy, configuration: {staticManifestsDir: /m}}]"),
+    }}));
+    world.objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"},
+        "metadata": {"name": "other", "namespace": "kube-system"}}));
+    let server = world.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver");
+    let spec = &mut server["spec"]["template"]["spec"];
+    spec["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "config", "configMap": {"name": "apiserver-config"}}));
+    let container = &mut spec["containers"][0];
+    container["volumeMounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "config", "mountPath": "/etc/config"}));
+    container["command"].as_array_mut().unwrap().extend(
+        [
+            "--audit-policy-file=/etc/config/audit.yaml",
+            "--authentication-config=/etc/config/authentication.yaml",
+            "--authorization-config=/etc/config/authorization.yaml",
+            "--admission-control-config-file=/etc/config/admission.yaml",
+        ]
+        .map(|flag| json!(flag)),
+    );
+    world
+}
