@@ -133,3 +133,38 @@ pub fn pods_of(request: &Request) -> Option<(Pod<'_>, Pod<'_>)> {
     let path = template_path(request)?;
     Some((Pod(super::object::at(&request.object, path)), Pod(super::object::at(&request.old_object, path))))
 }
+
+/// What a Pod is to the control plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A component.
+    Component(Component),
+    /// A bridge of a component.
+    Bridge(Component),
+    /// A node's standby.
+    Standby,
+    /// The guard itself.
+    Guard,
+}
+
+/// What a Pod is to the control plane, by its namespace and labels; `None` for any other Pod.
+pub fn part_of(pod: Pod<'_>, namespace: &str, guard: &str) -> Option<Part> {
+    if namespace == guard {
+        return Some(Part::Guard);
+    }
+    if namespace != labels::NAMESPACE {
+        return None;
+    }
+    let is_standby = pod.labels().get(labels::COMPONENT) == Some(&labels::STANDBY);
+    let bridge = pod.bridge_of().map(Part::Bridge);
+    bridge.or(pod.component().map(Part::Component)).or(is_standby.then_some(Part::Standby))
+}
+
+/// Whether a Pod of this name is a part of the control plane or of the guard: what can be told where a review has no
+/// Pod in it. Names are given by controllers and kubelets; etcd's static Pods count.
+pub fn is_part_by_name(namespace: &str, name: &str, guard: &str) -> bool {
+    let starts = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
+    let ours = || Component::ALL.into_iter().any(|it| starts(it.name()) || starts(it.daemonset_name()));
+    namespace == guard
+        || (namespace == labels::NAMESPACE && (ours() || starts(labels::STANDBY) || starts("etcd")))
+}

@@ -66,7 +66,7 @@ impl<'a> Edit<'a> {
 }
 
 /// What serves as `component` now.
-fn running(component: Component, facts: &Facts) -> Result<Option<Before<'_>>, Unknown> {
+pub fn running(component: Component, facts: &Facts) -> Result<Option<Before<'_>>, Unknown> {
     let pods = facts.items(&Lookup::control_plane_pods())?;
     let own = pods.iter().map(Pod).filter(|pod| pod.component() == Some(component));
     // One that is ready before one that is not.
