@@ -63,11 +63,15 @@ rules! {
     ds1 ds2 ds3 ds4 ds5 ds6 ds7 ds8 ds9 ds10 ds11 ds12 ds13 ds14 ds15 ds16 cr1
     sec1 sec2 sec3 sec4 sec5 sec6 sec7 sec8 sec9 sec10 sec11 sec12
     cm1 cm2 cm3 cm4
+    rb1 rb2 rb3 rb4 rb5
+    ar1 ar2 ar4 ar5 ar6
     po1 po2 po3 po4 po5 po6
     node1 node2 node3 node4 ns1 ns2 ns3 svc1 svc2
 }
 
 mod certificates;
+#[cfg(test)]
+mod own_writes;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]

@@ -188,6 +188,16 @@ fn pod(pod: &Value) -> Option<String> {
             return Some(format!("spec.{name}"));
         }
     }
+    let parts = ["affinity", "securityContext"];
+    if let Some(name) = parts.into_iter().find(|name| !is_object_or_none(&spec[*name])) {
+        return Some(format!("spec.{name}"));
+    }
+    for (index, volume) in list(spec, "volumes").iter().enumerate() {
+        let sources = volume.as_object().into_iter().flatten().filter(|(name, _)| *name != "name");
+        if sources.into_iter().any(|(_, source)| !is_object_or_none(source)) {
+            return Some(format!("spec.volumes[{index}]"));
+        }
+    }
     for name in ["volumes", "tolerations"] {
         if let Some(path) = objects(spec, name, &["name"], &[]) {
             return Some(format!("spec.{path}"));
@@ -196,7 +206,15 @@ fn pod(pod: &Value) -> Option<String> {
     CONTAINERS.into_iter().find_map(|kind| {
         let found = objects(spec, kind, &["name", "image"], &["command", "args"]).or_else(|| {
             list(spec, kind).iter().enumerate().find_map(|(index, container)| {
-                let found = objects(container, "env", &["name", "value"], &[])
+                let found = CONTAINER_PARTS
+                    .into_iter()
+                    .find(|name| !is_object_or_none(&container[*name]))
+                    .map(ToOwned::to_owned)
+                    .or_else(|| objects(container, "env", &["name", "value"], &[]))
+                    .or_else(|| {
+                        let mut env = list(container, "env").iter();
+                        env.position(|it| !is_object_or_none(&it["valueFrom"])).map(|at| format!("env[{at}].valueFrom"))
+                    })
                     .or_else(|| objects(container, "envFrom", &[], &[]))
                     .or_else(|| objects(container, "ports", &[], &[]))
                     .or_else(|| objects(container, "volumeMounts", &["name", "mountPath", "subPath"], &[]));
@@ -205,6 +223,14 @@ fn pod(pod: &Value) -> Option<String> {
         })?;
         Some(format!("spec.{found}"))
     })
+}
+
+/// What in a container is an object.
+const CONTAINER_PARTS: [&str; 6] =
+    ["lifecycle", "livenessProbe", "readinessProbe", "resources", "securityContext", "startupProbe"];
+
+fn is_object_or_none(value: &Value) -> bool {
+    value.is_null() || value.is_object()
 }
 
 /// Where the list under a name is not one of objects with these texts and lists of texts.
