@@ -8,6 +8,11 @@
 //!
 //! Invariant: a rule looks at what changes. What was bad before stays possible to relabel and to repair.
 
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "every rule has the same signature, whether it looks anything up or not"
+)]
+
 use crate::review::approval::{self, Granted};
 use crate::review::{Answer, Facts, Lookup, Request, Settings, Severity, Unknown, Verdict, Violation};
 
@@ -166,7 +171,7 @@ pub fn judge(request: &Request, settings: &Settings, facts: &Facts) -> Evaluatio
     if !asked.is_empty() {
         return Evaluation::Needs(asked);
     }
-    Evaluation::Decided(verdict(found, granted))
+    Evaluation::Decided(verdict(found, &granted))
 }
 
 /// How much a rule matters under these settings.
@@ -186,10 +191,10 @@ fn undecided(reason: &str) -> Violation {
     )
 }
 
-fn verdict(found: Vec<Violation>, granted: Result<Option<Granted>, String>) -> Verdict {
+fn verdict(found: Vec<Violation>, granted: &Result<Option<Granted>, String>) -> Verdict {
     let mut verdict = Verdict::default();
     for mut violation in found {
-        match (violation.severity, &granted) {
+        match (violation.severity, granted) {
             (Severity::Off, _) => {}
             (Severity::Warn, _) => verdict.warnings.push(violation),
             (Severity::NeedsApproval, Ok(Some(granted))) if granted.rules.contains(violation.rule) => {
@@ -203,7 +208,7 @@ fn verdict(found: Vec<Violation>, granted: Result<Option<Granted>, String>) -> V
         }
     }
     verdict.allowed = verdict.violations.is_empty();
-    if let Ok(Some(granted)) = granted.as_ref()
+    if let Ok(Some(granted)) = granted
         && !verdict.approved.is_empty()
     {
         verdict.approvals.push(granted.audit.clone());

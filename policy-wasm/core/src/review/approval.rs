@@ -109,7 +109,7 @@ impl Change {
             group => format!("{}.{group}", request.resource.resource),
         };
         let sub = request.sub_resource();
-        let old = request.old().map(Object::metadata).unwrap_or(&Value::Null);
+        let old = request.old().map_or(&Value::Null, Object::metadata);
         let is_update = request.operation == Operation::Update;
         Self {
             operation: request.operation.as_str().to_owned(),

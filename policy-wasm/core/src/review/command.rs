@@ -224,9 +224,9 @@ impl CommandLine {
     /// Every occurrence that counts, as it is written.
     pub fn occurrences(&self, name: &str) -> Vec<&str> {
         let known = self.component.and_then(|component| Known::of(component, name));
-        let all = self.flags.iter().filter(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
+        let mut all = self.flags.iter().filter(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
         match known {
-            Some(known) if !known.adds() => all.last().into_iter().collect(),
+            Some(known) if !known.adds() => all.next_back().into_iter().collect(),
             _ => all.collect(),
         }
     }

@@ -182,7 +182,7 @@ mod tests {
         let lookup = Lookup::daemonset(Component::ApiServer);
         assert_eq!(facts.object(&lookup), Err(Unknown::Asked));
         assert_eq!(facts.object(&lookup), Err(Unknown::Asked));
-        assert_eq!(facts.take_asked(), [lookup.clone()]);
+        assert_eq!(facts.take_asked().as_slice(), std::slice::from_ref(&lookup));
         assert!(facts.take_asked().is_empty());
         facts.insert(lookup.clone(), Answer::Missing);
         assert_eq!(facts.object(&lookup), Ok(None));

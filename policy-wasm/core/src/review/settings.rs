@@ -384,7 +384,7 @@ mod tests {
             match expected {
                 None => assert_eq!(found, None, "{json}"),
                 Some(part) => {
-                    assert!(found.as_ref().is_some_and(|it| it.contains(part)), "{json}: {found:?}")
+                    assert!(found.as_ref().is_some_and(|it| it.contains(part)), "{json}: {found:?}");
                 }
             }
         }

@@ -91,7 +91,7 @@ fn admission(new: &Value, old: &Value, found: &mut Found<'_>) {
     }
     let directory = |value: &Value, name: &str| {
         let plugin = list(value, "plugins").iter().find(|plugin| text(plugin, "name") == name);
-        plugin.map(|plugin| at(plugin, &["configuration", "staticManifestsDir"]).clone()).unwrap_or(Value::Null)
+        plugin.map_or(Value::Null, |plugin| at(plugin, &["configuration", "staticManifestsDir"]).clone())
     };
     for plugin in plugins(old) {
         let before = directory(old, &plugin);
@@ -122,7 +122,7 @@ fn authentication(new: &Value, old: &Value, found: &mut Found<'_>) {
     let is_open = flag(&after, "enabled") && paths(&after).is_empty();
     let was_bound = before.is_object() && !(flag(&before, "enabled") && paths(&before).is_empty());
     let widens = flag(&after, "enabled") && before.is_object() && !paths(&after).is_subset(&paths(&before));
-    if (is_open || after.is_null()) && was_bound || (widens && was_bound) {
+    if was_bound && (is_open || after.is_null() || widens) {
         found.add("anonymous requests would be served where they were not", "keep anonymous as it was");
     }
     let issuers = |value: &Value| -> BTreeSet<String> {

@@ -100,7 +100,7 @@ fn mounts(pod: Pod<'_>, container: &Value) -> Vec<Violation> {
 
 /// The keys that a volume picks out of what it is filled from.
 fn items<'a>(pod: Pod<'a>, path: &str) -> Vec<&'a str> {
-    let pointer = format!("/{}", path.replace('.', "/").replace('[', "/").replace(']', ""));
+    let pointer = format!("/{}", path.replace(['.', '['], "/").replace(']', ""));
     let source = pod.spec().pointer(&pointer).unwrap_or(&Value::Null);
     list(source, "items").iter().map(|item| text(item, "key")).collect()
 }

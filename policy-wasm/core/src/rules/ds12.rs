@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{Checked, Reach, Rule};
 use crate::component::Component;
 use crate::review::object::{at, is_empty, text};
+use crate::review::pod::Pod;
 use crate::review::record::Edit;
 use crate::review::{Facts, Request, Settings, Severity, Violation};
 
@@ -54,7 +55,7 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
     }
     let grace = |value: Option<&Value>| value.and_then(|it| it["terminationGracePeriodSeconds"].as_i64());
     let seconds = grace(Some(edit.new.spec())).unwrap_or(30);
-    if !(10..=600).contains(&seconds) && grace(before.map(|pod| pod.spec())) != Some(seconds) {
+    if !(10..=600).contains(&seconds) && grace(before.map(Pod::spec)) != Some(seconds) {
         violations.push(Violation::new(
             "spec.template.spec.terminationGracePeriodSeconds",
             format!("{seconds} s is no time to drain in"),

@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_kubelet_is_only_read() {
-        let to = |node: &str, path: &str| connect("Node", "proxy", node, json!({"kind": "NodeProxyOptions", "path": path}));
+        let to = |node: &str, path: &str| connect("Node", "proxy", node, &json!({"kind": "NodeProxyOptions", "path": path}));
         table(
             &RULE,
             &World::new(),

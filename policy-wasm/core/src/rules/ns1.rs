@@ -46,7 +46,7 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
                 }
             }
             let enforced = after.get(ENFORCE).filter(|level| **level != "privileged");
-            if enforced.is_some() && before.get(ENFORCE).is_none() {
+            if enforced.is_some() && !before.contains_key(ENFORCE) {
                 let message = "the next control-plane Pod would be refused";
                 violations.push(Violation::new("metadata.labels", message, format!("set {ENFORCE}=privileged")));
             }

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn nobody_steps_in() {
-        let to = |sub: &str, key: &str| connect("Pod", sub, key, json!({"kind": "PodExecOptions", "command": ["sh"]}));
+        let to = |sub: &str, key: &str| connect("Pod", sub, key, &json!({"kind": "PodExecOptions", "command": ["sh"]}));
         table(
             &RULE,
             &World::new(),

@@ -240,8 +240,10 @@ fn bridge(component: Component, pod: Pod<'_>, settings: &Settings, facts: &Facts
 fn is_file(volume: &Value) -> bool {
     let source = &volume["hostPath"];
     let path = text(source, "path");
+    // By its name, as OpenSSL and kubeadm give it.
+    let is_certificate = path.rsplit_once('.').is_some_and(|(_, end)| end == "crt");
     let alone = volume.as_object().is_some_and(|it| it.len() == 2);
-    alone && text(source, "type") == "File" && path.ends_with(".crt") && !path.contains("..")
+    alone && text(source, "type") == "File" && is_certificate && !path.contains("..")
 }
 
 #[cfg(test)]

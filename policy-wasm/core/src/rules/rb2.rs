@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::rules::testing::{World, create, table};
 
-    fn role(kind: &str, namespace: &str, rules: Value) -> Value {
+    fn role(kind: &str, namespace: &str, rules: &Value) -> Value {
         create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
             "metadata": {"name": "x", "namespace": namespace}, "rules": rules}))
     }
@@ -145,23 +145,23 @@ mod tests {
                 "subjects": [{"kind": "User", "name": "bob"}]}))
         };
         let named = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]}]);
-        let mut aggregated = role("ClusterRole", "", json!([]));
+        let mut aggregated = role("ClusterRole", "", &json!([]));
         aggregated["object"]["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]});
         table(
             &RULE,
             &world,
             [
-                ("to read Pods", role("ClusterRole", "", rule("get", "", "pods")), false),
-                ("everything", role("ClusterRole", "", rule("*", "*", "*")), true),
-                ("to read Secrets", role("ClusterRole", "", rule("list", "", "secrets")), true),
-                ("to read Secrets of kube-system", role("Role", "kube-system", rule("get", "", "secrets")), true),
-                ("to read Secrets elsewhere", role("Role", "default", rule("get", "", "secrets")), false),
-                ("to read one Secret", role("Role", "kube-system", named), false),
-                ("any subresource", role("Role", "kube-system", rule("create", "", "*/exec")), true),
-                ("to impersonate", role("ClusterRole", "", rule("impersonate", "", "users")), true),
-                ("to escalate", role("ClusterRole", "", rule("escalate", "rbac.authorization.k8s.io", "clusterroles")), true),
-                ("to remove webhooks", role("ClusterRole", "", rule("delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations")), true),
-                ("to read webhooks", role("ClusterRole", "", rule("get", "admissionregistration.k8s.io", "validatingwebhookconfigurations")), false),
+                ("to read Pods", role("ClusterRole", "", &rule("get", "", "pods")), false),
+                ("everything", role("ClusterRole", "", &rule("*", "*", "*")), true),
+                ("to read Secrets", role("ClusterRole", "", &rule("list", "", "secrets")), true),
+                ("to read Secrets of kube-system", role("Role", "kube-system", &rule("get", "", "secrets")), true),
+                ("to read Secrets elsewhere", role("Role", "default", &rule("get", "", "secrets")), false),
+                ("to read one Secret", role("Role", "kube-system", &named), false),
+                ("any subresource", role("Role", "kube-system", &rule("create", "", "*/exec")), true),
+                ("to impersonate", role("ClusterRole", "", &rule("impersonate", "", "users")), true),
+                ("to escalate", role("ClusterRole", "", &rule("escalate", "rbac.authorization.k8s.io", "clusterroles")), true),
+                ("to remove webhooks", role("ClusterRole", "", &rule("delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations")), true),
+                ("to read webhooks", role("ClusterRole", "", &rule("get", "admissionregistration.k8s.io", "validatingwebhookconfigurations")), false),
                 ("by aggregation", aggregated, true),
                 ("bound to everything", bind("ClusterRoleBinding", "", "cluster-admin"), true),
                 ("bound to everything in kube-system", bind("RoleBinding", "kube-system", "cluster-admin"), true),

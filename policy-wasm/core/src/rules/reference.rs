@@ -184,7 +184,7 @@ fn section(text: &mut String, rule: &Rule) {
             text.push_str("\nAsked where the registration sends more than the guarded objects by name.\n");
         }
         Reach::Static => {
-            text.push_str("\nAsked where the registration is a static manifest of the API servers.\n")
+            text.push_str("\nAsked where the registration is a static manifest of the API servers.\n");
         }
     }
     if rule.fixed {

@@ -153,9 +153,9 @@ pub(crate) fn update(new: &Value, old: &Value) -> Value {
 }
 
 /// A connection to a Pod or node.
-pub(crate) fn connect(kind: &str, sub: &str, key: &str, options: Value) -> Value {
+pub(crate) fn connect(kind: &str, sub: &str, key: &str, options: &Value) -> Value {
     let (namespace, name) = key.split_once('/').unwrap_or(("", key));
-    let mut request = review("CONNECT", "v1", kind, Some(&options), None);
+    let mut request = review("CONNECT", "v1", kind, Some(options), None);
     request["name"] = json!(name);
     request["namespace"] = json!(namespace);
     request["subResource"] = json!(sub);
@@ -254,10 +254,9 @@ fn probe(path: &str, port: u16, period: u32, threshold: u32) -> Value {
         "periodSeconds": period, "failureThreshold": threshold, "timeoutSeconds": 15, "successThreshold": 1})
 }
 
-/// A component's DaemonSet, as kubeadm's flags and the plugin's template make it, with the API's defaults.
-pub(crate) fn daemonset(component: Component) -> Value {
-    let mut command = vec![component.name().to_owned()];
-    let own: &[&str] = match component {
+/// kubeadm's flags of a component, and the plugin's.
+const fn flags(component: Component) -> &'static [&'static str] {
+    match component {
         Component::ApiServer => &[
             "--advertise-address=$(HOST_IP)",
             "--allow-privileged=true",
@@ -306,8 +305,13 @@ pub(crate) fn daemonset(component: Component) -> Value {
             "--kubeconfig=/etc/kubernetes/scheduler.conf",
             "--leader-elect=true",
         ],
-    };
-    command.extend(own.iter().map(|flag| (*flag).to_owned()));
+    }
+}
+
+/// A component's DaemonSet, as kubeadm's flags and the plugin's template make it, with the API's defaults.
+pub(crate) fn daemonset(component: Component) -> Value {
+    let mut command = vec![component.name().to_owned()];
+    command.extend(flags(component).iter().map(|flag| (*flag).to_owned()));
     let port = component.default_port();
     let app = json!({labels::K8S_APP: component.daemonset_name()});
     let kubeconfig = match component {
