@@ -247,11 +247,13 @@ fn is_first(old: &CommandLine) -> bool {
 fn api_server(new: &CommandLine, old: &CommandLine, found: &mut Found) {
     let modes = new.list("authorization-mode");
     if !new.has("authorization-config") {
-        for mode in ["Node", "RBAC"].into_iter().filter(|mode| !modes.contains(mode)) {
+        let before = old.list("authorization-mode");
+        let was_there = |mode: &str| is_first(old) || old.has("authorization-config") || before.contains(&mode);
+        for mode in ["Node", "RBAC"].into_iter().filter(|mode| !modes.contains(mode) && was_there(mode)) {
             found.add(format!("--authorization-mode has no {mode}"), "set --authorization-mode=Node,RBAC");
         }
     }
-    if modes.contains(&"AlwaysAllow") {
+    if modes.contains(&"AlwaysAllow") && !old.list("authorization-mode").contains(&"AlwaysAllow") {
         found.add("--authorization-mode=AlwaysAllow admits everything", "set --authorization-mode=Node,RBAC");
     }
     let anonymous = |line: &CommandLine| line.is_on("anonymous-auth", true);

@@ -19,7 +19,7 @@ pub const RULE: Rule = Rule {
     evasion: "- By labels, or by a controller's reference alone: each tells.\n\
               - As a mirror Pod: only by the kubelet of the node that it is on.\n\
               - By relabelling a Pod that is there: PO-2.",
-    blind: "Static Pods: a kubelet runs what lies in its directory, whoever denies its mirror.",
+    blind: "Static Pods: a kubelet runs what lies in its directory, whoever denies its mirror. A kubelet, a worker's too, may show a mirror of any name on its own node: a control-plane node that joins has no label yet by which it could be told.",
     check,
 };
 

@@ -64,17 +64,14 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     if is_pod && (request.operation != Operation::Create || by_system(request, pod)) {
         return Ok(Vec::new());
     }
-    let reaches = reaches(pod);
-    if reaches.is_empty() || !is_there(pod, facts)? {
-        return Ok(Vec::new());
+    let in_system = request.namespace() == labels::NAMESPACE && is_pod;
+    // Whatever it reaches: other rules take a bridge's word for it that the component is served.
+    if let Some(component) = pod.bridge_of().filter(|_| in_system) {
+        return bridge(component, pod, settings, facts);
     }
-    if request.namespace() == labels::NAMESPACE && is_pod {
-        if is_task(pod, settings, facts)? {
-            return Ok(Vec::new());
-        }
-        if let Some(component) = pod.bridge_of() {
-            return bridge(component, pod, settings, facts);
-        }
+    let reaches = reaches(pod);
+    if reaches.is_empty() || !is_there(pod, facts)? || (in_system && is_task(pod, settings, facts)?) {
+        return Ok(Vec::new());
     }
     let next = "keep it from control-plane nodes";
     Ok(reaches.into_iter().map(|(path, message)| Violation::new(path, message, next)).collect())
@@ -230,6 +227,10 @@ fn bridge(component: Component, pod: Pod<'_>, settings: &Settings, facts: &Facts
         }
     }
     let mut violations = injected(component, Pod(&without), template);
+    if Pod(&without).container(component).is_none() {
+        let message = format!("it has no container {component}");
+        violations.push(Violation::new("spec.containers", message, next));
+    }
     if let Some(trouble) = Pod(&without).command(component).map(|command| command.trouble).filter(|it| !it.is_empty()) {
         violations.push(Violation::new("spec.containers[].command", format!("it {}", trouble.join(", and ")), next));
     }
@@ -370,6 +371,13 @@ mod tests {
                 ("a bridge with a shell", with(|it| it["spec"]["containers"][0]["command"] = json!(["sh"])), true),
                 ("a bridge with more", with(|it| {
                     it["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "x", "image": "evil"}));
+                }), true),
+                ("a bridge by its label alone", with(|it| {
+                    it["spec"] = json!({"containers": [{"name": "c", "image": "evil"}],
+                        "volumes": [{"name": "v", "secret": {"secretName": "ca"}}]});
+                }), true),
+                ("a bridge of another program", with(|it| {
+                    it["spec"] = json!({"containers": [{"name": "kube-apiserver", "image": "evil"}]});
                 }), true),
                 ("a gate of another image", with(|it| it["spec"]["containers"][1]["image"] = json!("evil")), true),
                 ("a gate with all rights", with(|it| {

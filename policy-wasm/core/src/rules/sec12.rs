@@ -20,7 +20,7 @@ pub const RULE: Rule = Rule {
               each seen.\n\
               - Deployments, StatefulSets, DaemonSets, ReplicaSets, ReplicationControllers, Jobs, CronJobs, PodTemplates: \
               judged when they are written, and their Pods again.\n\
-              - A Pod of one of the DaemonSets, made by somebody else: PO-4. A bridge is judged by PO-5.",
+              - A Pod of one of the DaemonSets, made by somebody else: PO-4. A bridge is judged by PO-5, whole: keep both rules on.",
     blind: "Reads through the API, and a CSI driver or operator that reads Secrets on its own.",
     check,
 };
