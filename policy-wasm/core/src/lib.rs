@@ -9,4 +9,7 @@ pub mod emulation;
 pub mod finding;
 pub mod flags;
 pub mod labels;
+pub mod review;
+pub mod rules;
 pub mod version;
+pub mod x509;

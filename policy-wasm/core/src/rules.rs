@@ -1,0 +1,217 @@
+//! The rules of the guard, and the verdict that they come to.
+//!
+//! Each rule is a file: what it is, why, how people get around such a rule, what of that no admission can see, and a
+//! function. The documentation, the settings and the evaluation are made from the one list, [`ALL`].
+//!
+//! Invariant: pure, and closed on failure. A review that cannot be read, a fact that cannot be had, a guarded object
+//! of another shape: each is a reason to deny, and never one to panic.
+//!
+//! Invariant: a rule looks at what changes. What was bad before stays possible to relabel and to repair.
+
+#![expect(
+    clippy::unnecessary_wraps,
+    reason = "every rule has the same signature, whether it looks anything up or not"
+)]
+
+use crate::review::approval::{self, Granted};
+use crate::review::{Answer, Facts, Lookup, Request, Settings, Severity, Unknown, Verdict, Violation};
+
+/// What a rule says of a request; or that it needs to know more.
+pub type Checked = Result<Vec<Violation>, Unknown>;
+
+/// Which requests a rule is meant for, and so what a registration has to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The objects that are guarded by name: what every registration sends.
+    Named,
+    /// Other objects too: only where a registration sends more than the guarded names.
+    Wide,
+    /// Kinds that the API server never sends to a webhook that is registered through it, only to one in a static
+    /// manifest.
+    Static,
+}
+
+/// A rule.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// What it is called, for ever: `DS-1`.
+    pub id: &'static str,
+    /// What must hold, in a sentence without its full stop.
+    pub title: &'static str,
+    /// How much it matters where the settings say nothing.
+    pub severity: Severity,
+    /// Whether settings may not change that.
+    pub fixed: bool,
+    /// Which requests it is meant for.
+    pub reach: Reach,
+    /// Why, in Markdown.
+    pub why: &'static str,
+    /// How it is evaded, and what is done about that, in Markdown.
+    pub evasion: &'static str,
+    /// What of it admission cannot see, in Markdown; empty where it sees all of it.
+    pub blind: &'static str,
+    /// Looks at a request.
+    pub check: fn(&Request, &Settings, &Facts) -> Checked,
+}
+
+macro_rules! rules {
+    ($($module:ident)+) => {
+        $(pub mod $module;)+
+
+        /// Every rule, in the order of the reference.
+        pub const ALL: &[Rule] = &[$($module::RULE),+];
+    };
+}
+
+rules! {
+    g1
+    ds1 ds2 ds3 ds4 ds5 ds6 ds7 ds8 ds9 ds10 ds11 ds12 ds13 ds14 ds15 ds16 cr1
+    sec1 sec2 sec3 sec4 sec5 sec6 sec7 sec8 sec9 sec10 sec11 sec12
+    cm1 cm2 cm3 cm4
+    rb1 rb2 rb3 rb4 rb5
+    ar1 ar2 ar4 ar5 ar6
+    po1 po2 po3 po4 po5 po6
+    node1 node2 node3 node4 ns1 ns2 ns3 svc1 svc2
+}
+
+mod certificates;
+#[cfg(test)]
+mod own_writes;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod testing;
+
+/// The rule with this id.
+pub fn find(id: &str) -> Option<&'static Rule> {
+    ALL.iter().find(|rule| rule.id == id)
+}
+
+/// A verdict, or what has to be looked up for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Evaluation {
+    /// It is decided.
+    Decided(Verdict),
+    /// Evaluate again with these.
+    Needs(Vec<Lookup>),
+}
+
+/// How many times a review may ask for more: which DaemonSets there are, what they mount, what is in that.
+const ROUNDS: usize = 6;
+
+/// Evaluates a review with the facts that are there. `request` is the `request` of an AdmissionReview, in JSON.
+///
+/// What cannot be read is denied.
+pub fn evaluate(request: &[u8], settings: &Settings, facts: &Facts) -> Evaluation {
+    match Request::parse(request) {
+        Ok(request) => judge(&request, settings, facts),
+        Err(error) => Evaluation::Decided(g1::unreadable(&error.to_string())),
+    }
+}
+
+/// Evaluates a review to its end; `fetch` makes the live reads.
+pub fn decide(
+    request: &[u8],
+    settings: &Settings,
+    now: i64,
+    mut fetch: impl FnMut(&Lookup) -> Answer,
+) -> Verdict {
+    let request = match Request::parse(request) {
+        Ok(request) => request,
+        Err(error) => return g1::unreadable(&error.to_string()),
+    };
+    let mut facts = Facts::at(now);
+    for _ in 0..ROUNDS {
+        match judge(&request, settings, &facts) {
+            Evaluation::Decided(verdict) => return verdict,
+            Evaluation::Needs(lookups) => {
+                for lookup in lookups {
+                    let answer = fetch(&lookup);
+                    facts.insert(lookup, answer);
+                }
+            }
+        }
+    }
+    g1::unreadable("the review asks for more than it may")
+}
+
+/// Evaluates a request with the facts that are there.
+pub fn judge(request: &Request, settings: &Settings, facts: &Facts) -> Evaluation {
+    let mut found = Vec::new();
+    for rule in ALL {
+        let severity = severity(rule, settings);
+        if severity == Severity::Off || settings.exempts(rule.id, request) {
+            continue;
+        }
+        let violations = match (rule.check)(request, settings, facts) {
+            Ok(violations) => violations,
+            Err(Unknown::Asked) => continue,
+            Err(Unknown::Unavailable(reason)) => vec![undecided(&reason)],
+        };
+        found.extend(violations.into_iter().map(|it| Violation { rule: rule.id, severity, ..it }));
+        if rule.id == g1::RULE.id && !found.is_empty() {
+            // Nothing else can be said of what cannot be read.
+            break;
+        }
+    }
+    let granted = if found.iter().any(|it| it.severity == Severity::NeedsApproval) {
+        match approval::of(request, &settings.approval, facts) {
+            Ok(granted) => granted,
+            Err(Unknown::Asked) => Ok(None),
+            Err(Unknown::Unavailable(reason)) => {
+                Err(format!("whether it is approved is not known: {reason}"))
+            }
+        }
+    } else {
+        Ok(None)
+    };
+    let asked = facts.take_asked();
+    if !asked.is_empty() {
+        return Evaluation::Needs(asked);
+    }
+    Evaluation::Decided(verdict(found, &granted))
+}
+
+/// How much a rule matters under these settings.
+fn severity(rule: &Rule, settings: &Settings) -> Severity {
+    match settings.rules.get(rule.id) {
+        Some(severity) if !rule.fixed => *severity,
+        _ => rule.severity,
+    }
+}
+
+/// A rule that applies, and cannot be decided: as good as violated.
+fn undecided(reason: &str) -> Violation {
+    Violation::new(
+        "",
+        format!("cannot be decided: {reason}"),
+        "try again once the API server answers the guard",
+    )
+}
+
+fn verdict(found: Vec<Violation>, granted: &Result<Option<Granted>, String>) -> Verdict {
+    let mut verdict = Verdict::default();
+    for mut violation in found {
+        match (violation.severity, granted) {
+            (Severity::Off, _) => {}
+            (Severity::Warn, _) => verdict.warnings.push(violation),
+            (Severity::NeedsApproval, Ok(Some(granted))) if granted.rules.contains(violation.rule) => {
+                verdict.approved.push(violation);
+            }
+            (Severity::NeedsApproval, Err(reason)) => {
+                violation.next = format!("{} ({reason})", violation.next);
+                verdict.violations.push(violation);
+            }
+            (Severity::NeedsApproval | Severity::Deny, _) => verdict.violations.push(violation),
+        }
+    }
+    verdict.allowed = verdict.violations.is_empty();
+    if let Ok(Some(granted)) = granted
+        && !verdict.approved.is_empty()
+    {
+        verdict.approvals.push(granted.audit.clone());
+    }
+    verdict
+}

@@ -1,0 +1,77 @@
+//! AR-5: no custom kind takes the API's names, or asks the guard to convert it.
+
+use super::{Checked, Reach, Rule};
+use crate::review::object::{at, text};
+use crate::review::{Facts, Object, Request, Settings, Severity, Violation};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "AR-5",
+    title: "no custom resource takes a name of the API's, or is converted in the guard's namespace",
+    severity: Severity::NeedsApproval,
+    fixed: false,
+    reach: Reach::Wide,
+    why: "A custom kind in `*.k8s.io` may stand where a built-in one comes with the next version; the API server asks for an \
+          annotation on such kinds, which anybody can write. A conversion is a request that the API server makes to whoever \
+          is named.",
+    evasion: "- The annotation with `unapproved`: denied; with an address of kubernetes/community, or its enhancements, \
+              admitted.",
+    blind: "",
+    check,
+};
+
+const ANNOTATION: &str = "api-approved.kubernetes.io";
+
+fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
+    if !request.is("apiextensions.k8s.io", "customresourcedefinitions") || !request.writes() || !request.changes(&["spec"]) {
+        return Ok(Vec::new());
+    }
+    let spec = &request.object["spec"];
+    let group = text(spec, "group");
+    let mut violations = Vec::new();
+    let is_reserved = ["k8s.io", "kubernetes.io"].iter().any(|it| {
+        group == *it || group.strip_suffix(it).is_some_and(|rest| rest.ends_with('.'))
+    });
+    let approved = request.new_object().map(Object::annotations).unwrap_or_default();
+    let approved = approved.get(ANNOTATION).is_some_and(|it| it.starts_with("https://github.com/kubernetes"));
+    if is_reserved && !approved {
+        let message = format!("the group {group:?} is Kubernetes' own");
+        violations.push(Violation::new("spec.group", message, "choose a group of your own"));
+    }
+    let converts = at(spec, &["conversion", "webhook", "clientConfig", "service", "namespace"]).as_str();
+    if converts == Some(settings.guard.namespace.as_str()) {
+        let message = "the API server would ask the guard to convert it";
+        violations.push(Violation::new("spec.conversion", message, "name a Service of your own"));
+    }
+    Ok(violations)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rules::testing::{World, create, table};
+
+    #[test]
+    fn names_are_ones_own() {
+        let make = |group: &str, approved: Value, namespace: &str| {
+            create(&json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "x", "annotations": {ANNOTATION: approved}}, "spec": {"group": group,
+                "conversion": {"webhook": {"clientConfig": {"service": {"namespace": namespace}}}}}}))
+        };
+        let pull = || json!("https://github.com/kubernetes/enhancements/pull/1111");
+        table(
+            &RULE,
+            &World::new(),
+            [
+                ("one's own", make("example.org", json!("x"), "default"), false),
+                ("Kubernetes' own", make("apps.k8s.io", json!("unapproved, x"), "default"), true),
+                ("Kubernetes' own, longer", make("a.b.kubernetes.io", json!("x"), "default"), true),
+                ("one that ends alike", make("notk8s.io", json!("x"), "default"), false),
+                ("approved", make("gateway.networking.k8s.io", pull(), "default"), false),
+                ("converted by the guard", make("example.org", json!("x"), "selfhost-guard"), true),
+            ],
+        );
+    }
+}

@@ -1,0 +1,142 @@
+//! PO-2: a running control-plane Pod stays what it is.
+
+use std::net::IpAddr;
+
+use super::{Checked, Reach, Rule};
+use crate::labels;
+use crate::review::object::{list, text};
+use crate::review::pod::{Part, Pod, part_of};
+use crate::review::settings::Identity;
+use crate::review::{Facts, Object, Operation, Request, Settings, Severity, Violation};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "PO-2",
+    title: "a control-plane Pod that runs is not changed",
+    severity: Severity::Deny,
+    fixed: false,
+    reach: Reach::Wide,
+    why: "An ephemeral container is code beside the keys; another image restarts the component with it; a label less takes \
+          the Pod from its DaemonSet, which then makes a second one on the same port.",
+    evasion: "- `pods/ephemeralcontainers`, `pods/resize`: denied.\n\
+              - `activeDeadlineSeconds`, which ends the Pod later: denied, with every other change of the spec.\n\
+              - An owner or a finalizer more: denied.\n\
+              - kubeadm's annotation with the advertised address, which the plugin writes: only with the Pod's own address.",
+    blind: "",
+    check,
+};
+
+fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
+    let guard = &settings.guard.namespace;
+    let sub = request.sub_resource();
+    if request.operation != Operation::Update
+        || !(request.is("", "pods") || request.is_sub("pods", &["ephemeralcontainers", "resize"]))
+    {
+        return Ok(Vec::new());
+    }
+    // What it was counts: a label that makes it something else would be the way out.
+    let (Some(new), Some(old)) = (request.new_object(), request.old()) else { return Ok(Vec::new()) };
+    let part = part_of(Pod(old.0), request.namespace(), guard).or_else(|| part_of(Pod(new.0), request.namespace(), guard));
+    let Some(part) = part else { return Ok(Vec::new()) };
+    let next = "edit the DaemonSet, and let kubectl selfhost upgrade replace the Pod";
+    if !sub.is_empty() {
+        return Ok(vec![Violation::new("", format!("pods/{sub} changes what runs beside the keys"), next)]);
+    }
+    if settings.is(&request.user, Identity::DaemonSetController) {
+        return Ok(Vec::new());
+    }
+    let mut violations = Vec::new();
+    if request.changes(&["spec"]) {
+        violations.push(Violation::new("spec", "it changes what runs", next));
+    }
+    for field in ["labels", "ownerReferences", "finalizers"] {
+        if request.changes(&["metadata", field]) {
+            violations.push(Violation::new(
+                format!("metadata.{field}"),
+                "it decides to whom the Pod belongs",
+                "leave it to the DaemonSet controller",
+            ));
+        }
+    }
+    let (after, before) = (new.annotations(), old.annotations());
+    let mut names: Vec<&str> = after.keys().chain(before.keys()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names.into_iter().filter(|name| after.get(name) != before.get(name)) {
+        let ours = name.starts_with(labels::PREFIX) || name.starts_with(labels::KUBELET_CONFIG_PREFIX);
+        let is_approval = name == crate::review::approval::ANNOTATION;
+        let is_address = name == labels::ADVERTISE_ADDRESS
+            && !(matches!(part, Part::Component(_)) && is_own_address(old, after.get(name).copied().unwrap_or_default()));
+        if (ours && !is_approval) || is_address {
+            violations.push(Violation::new(
+                "metadata.annotations",
+                format!("{name} tells others what the Pod is"),
+                "leave it as it is",
+            ));
+        }
+    }
+    Ok(violations)
+}
+
+/// Whether the value is an address of the Pod's node, with a port.
+fn is_own_address(pod: Object<'_>, value: &str) -> bool {
+    let Ok(address) = value.parse::<std::net::SocketAddr>() else { return false };
+    let status = &pod.0["status"];
+    let all = list(status, "hostIPs").iter().map(|it| text(it, "ip")).chain([text(status, "hostIP")]);
+    all.filter_map(|it| it.parse::<IpAddr>().ok()).any(|it| it == address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::rules::testing::{CONTROLLER, World, table};
+
+    #[test]
+    fn what_runs_stays_what_it_is() {
+        let world = World::new();
+        let edit = |change: fn(&mut Value)| {
+            world.update("Pod", "kube-system/self-hosted-kube-apiserver-abcd1", change)
+        };
+        let sub = |name: &str, key: &str| {
+            let mut request = world.update("Pod", key, |it| it["spec"]["ephemeralContainers"] = json!([{"name": "x"}]));
+            request["subResource"] = json!(name);
+            request
+        };
+        let api = "kube-system/self-hosted-kube-apiserver-abcd1";
+        let mut adopted = edit(|it| it["metadata"]["ownerReferences"] = json!([]));
+        adopted["userInfo"]["username"] = json!(CONTROLLER);
+        let address = |value: &'static str| {
+            world.update("Pod", api, move |it| it["metadata"]["annotations"][labels::ADVERTISE_ADDRESS] = json!(value))
+        };
+        let mut other = World::new();
+        other.objects.push(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x",
+            "namespace": "kube-system", "labels": {"k8s-app": "coredns"}}, "spec": {"containers": []}}));
+        table(
+            &RULE,
+            &world,
+            [
+                ("a debugger", sub("ephemeralcontainers", api), true),
+                ("a debugger of a standby", sub("ephemeralcontainers", "kube-system/control-plane-standby-a-cp1"), true),
+                ("a size", sub("resize", api), true),
+                ("an image", edit(|it| it["spec"]["containers"][0]["image"] = json!("x")), true),
+                ("a deadline", edit(|it| it["spec"]["activeDeadlineSeconds"] = json!(1)), true),
+                ("a label less", edit(|it| it["metadata"]["labels"] = json!({})), true),
+                ("a label more", edit(|it| it["metadata"]["labels"]["x"] = json!("y")), true),
+                ("an owner", edit(|it| it["metadata"]["ownerReferences"] = json!([])), true),
+                ("an owner, by the controller", adopted, false),
+                ("its address", address("10.0.0.11:6443"), false),
+                ("another address", address("10.0.0.12:6443"), true),
+                ("no address", address("cp1"), true),
+                ("its hash", edit(|it| it["metadata"]["annotations"][labels::TEMPLATE_HASH] = json!("x")), true),
+                ("an annotation of others", edit(|it| it["metadata"]["annotations"]["x/y"] = json!("z")), false),
+            ],
+        );
+        let label = other.update("Pod", "kube-system/x", |it| it["metadata"]["labels"]["x"] = json!("y"));
+        let disguise = other.update("Pod", "kube-system/x", |it| {
+            it["metadata"]["labels"]["k8s-app"] = json!("self-hosted-kube-apiserver");
+        });
+        table(&RULE, &other, [("another Pod", label, false), ("another Pod in disguise", disguise, true)]);
+    }
+}

@@ -1,0 +1,158 @@
+//! SEC-6: an authority goes last, and what is shown is known to those who look.
+
+use super::certificates::{BUNDLES, before, is_leaf, leaves, trusted_by};
+use super::{Checked, Reach, Rule};
+use crate::component::Component;
+use crate::review::material::Written;
+use crate::review::{Facts, Request, Settings, Severity, Violation};
+use crate::x509::{Certificate, Signed, certificates, is_issued_by_any};
+
+/// The rule.
+pub const RULE: Rule = Rule {
+    id: "SEC-6",
+    title: "an authority leaves a bundle last, and no leaf is shown that nobody knows",
+    severity: Severity::NeedsApproval,
+    fixed: false,
+    reach: Reach::Named,
+    why: "Replacing a CA in one step is the most common way to take one's own cluster down: everything that still \
+          shows a certificate of the old one is refused. The new one is added beside it first; the old one goes when \
+          nothing shows its certificates any more.",
+    evasion: "- A renewed authority, with the same subject and key: the same one.\n\
+              - An authority of the same name with another key: another one.\n\
+              - One bundle for the cluster and for the front proxy, where each client certificate could name any user \
+              in a header: denied.",
+    blind: "Who else shows certificates of the old authority: kubelets, users with kubeconfigs, and etcd's members. \
+            That is why taking one away always wants an approval, until it has expired.",
+    check,
+};
+
+fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
+    let Some(written) = Written::of(request, settings, facts)? else { return Ok(Vec::new()) };
+    let mut violations = Vec::new();
+    for file in &written.files {
+        let Ok(new) = certificates(&file.new) else { continue };
+        if file.is_for(&BUNDLES) {
+            let now = facts.now()?;
+            let gone = before(file)
+                .into_iter()
+                .filter(|old| old.not_after() > now && !new.iter().any(|it| it.is_same_authority(old)));
+            for authority in gone {
+                let shown = shown_by(&written, &authority, facts)?;
+                let who = if shown.is_empty() {
+                    "kubelets and users may still show certificates of it".to_owned()
+                } else {
+                    format!("{} still shows a certificate of it", shown.join(", "))
+                };
+                violations.push(file.violation(
+                    format!("authority {} ({}) is gone, and {who}", authority.subject(), authority.key().fingerprint()),
+                    "keep it beside the new one until every certificate of it is replaced",
+                ));
+            }
+        }
+        if let Some(leaf) = new.first().filter(|_| is_leaf(file)) {
+            for used in &file.uses {
+                let Some((component, flag)) = trusted_by(used.component, &used.flag) else { continue };
+                let Some(bundle) = written.file_of(component, flag, facts)? else { continue };
+                let Ok(bundle) = certificates(&bundle) else { continue };
+                let chained = new.iter().any(|it| is_issued_by_any(it, &bundle));
+                if !chained {
+                    violations.push(file.violation(
+                        format!("{} is of no authority in {component}'s --{flag}", leaf.subject()),
+                        "add its authority there first, and let every component start with it",
+                    ));
+                }
+            }
+        }
+    }
+    violations.extend(mixed(&written, facts)?);
+    violations.dedup();
+    Ok(violations)
+}
+
+/// The components, with the flag, that show a leaf which this authority has signed.
+fn shown_by(written: &Written, authority: &Certificate, facts: &Facts) -> Result<Vec<String>, crate::review::Unknown> {
+    let mut shown = Vec::new();
+    for (used, leaf) in leaves(written, facts)? {
+        if leaf.is_signed_by(authority) == Signed::Yes {
+            shown.push(format!("{} --{}", used.component, used.flag));
+        }
+    }
+    shown.sort();
+    shown.dedup();
+    Ok(shown)
+}
+
+/// One authority for clients and for the front proxy.
+fn mixed(written: &Written, facts: &Facts) -> Checked {
+    let bundle = |flag: &str| written.file_of(Component::ApiServer, flag, facts);
+    let touched = written.files.iter().any(|file| file.is_for(&["client-ca-file", "requestheader-client-ca-file"]));
+    if !touched {
+        return Ok(Vec::new());
+    }
+    let (Some(clients), Some(proxies)) = (bundle("client-ca-file")?, bundle("requestheader-client-ca-file")?) else {
+        return Ok(Vec::new());
+    };
+    let (Ok(clients), Ok(proxies)) = (certificates(&clients), certificates(&proxies)) else { return Ok(Vec::new()) };
+    let both = proxies.iter().filter(|proxy| clients.iter().any(|client| client.key() == proxy.key()));
+    let violations = both.map(|authority| {
+        let message = format!("{} is trusted for clients and for the front proxy", authority.subject());
+        Violation::new("data", message, "give the front proxy an authority of its own")
+    });
+    Ok(violations.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::testing::{pki, put, secrets, table};
+    use crate::x509::testing::{Authority, Leaf};
+
+    #[test]
+    fn authorities_overlap() {
+        let world = secrets();
+        let (old, new) = (pki().cluster.pem(), Authority::new("kubernetes"));
+        let bundle = |secret: &str, pem: &str| {
+            world.update("Secret", &format!("kube-system/{secret}"), |it| put(it, "tls.crt", pem))
+        };
+        let server = |world: &crate::rules::testing::World, by: &Authority, chain: &str| {
+            let (certificate, key) = by.issue(&Leaf::server());
+            world.update("Secret", "kube-system/apiserver", |it| {
+                put(it, "tls.crt", &format!("{certificate}{chain}"));
+                put(it, "tls.key", &key);
+            })
+        };
+        let both = format!("{old}{}", new.pem());
+        let mut overlapping = world.clone();
+        put(overlapping.object_mut("Secret", "kube-system/ca"), "tls.crt", &both);
+        table(
+            &RULE,
+            &world,
+            [
+                ("one beside it", bundle("ca", &both), false),
+                ("in another order", bundle("ca", &format!("{}{old}", new.pem())), false),
+                ("another of the same name", bundle("ca", &new.pem()), true),
+                ("the front proxy's for clients too", bundle("ca", &format!("{old}{}", pki().front_proxy.pem())), true),
+                ("a leaf of the old one", server(&world, &pki().cluster, ""), false),
+                ("a leaf of one that nobody knows", server(&world, &new, ""), true),
+                ("a leaf that brings its own", server(&world, &new, &new.pem()), true),
+            ],
+        );
+        table(
+            &RULE,
+            &overlapping,
+            [
+                ("a leaf of the new one", server(&overlapping, &new, ""), false),
+                ("the old one gone", overlapping.update("Secret", "kube-system/ca", |it| put(it, "tls.crt", &new.pem())), true),
+            ],
+        );
+        let gone = overlapping.update("Secret", "kube-system/ca", |it| put(it, "tls.crt", &new.pem()));
+        let message = overlapping.verdict(&gone).message();
+        assert!(message.contains("kube-apiserver --tls-cert-file"), "{message}");
+        let mut expired = world.clone();
+        let short = Authority::until("short", (2027, 1, 1));
+        put(expired.object_mut("Secret", "kube-system/ca"), "tls.crt", &format!("{old}{}", short.pem()));
+        table(&RULE, &expired, [("an expired one gone", expired.update("Secret", "kube-system/ca", |it| {
+            put(it, "tls.crt", &pki().cluster.pem());
+        }), false)]);
+    }
+}
