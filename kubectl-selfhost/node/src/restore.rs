@@ -238,7 +238,7 @@ impl<'a> Restoration<'a> {
     /// Gives the data that is there another name.
     fn keep(&mut self) -> Result<(), Error> {
         let (member, kept) = self.member();
-        if member.exists() && !kept.exists() {
+        if member.exists() {
             files::rename_dir(&member, &kept)?;
         }
         if kept.exists() {
@@ -271,12 +271,14 @@ impl<'a> Restoration<'a> {
         let made = data.join(format!("restored-{}", self.journal.began));
         let work = self.backup.directories.state.join(journal::DIRECTORY);
         let result = work.join(RESULT);
-        // A run that was killed after the last act of this.
-        if member.exists() && !made.exists() {
+        let manifest = self.backup.directories.manifests.join(format!("{}.yaml", pod::NAME));
+        // What was there has another name by now: this is what an earlier run restored, before it was killed.
+        if member.exists() {
+            files::remove_if_there(&manifest)?;
+            files::remove_dir_if_there(&made)?;
             return Ok(());
         }
         files::create_private_dir(data)?;
-        let manifest = self.backup.directories.manifests.join(format!("{}.yaml", pod::NAME));
         let mut restored = read_result(&result)?;
         if let Some(Restored::Failed(_)) = restored {
             files::remove_if_there(&manifest)?;

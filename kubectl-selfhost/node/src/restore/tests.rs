@@ -133,6 +133,9 @@ fn data_is_kept_once() {
         assert_eq!(fs::read_to_string(kept.join("snap/db")).unwrap(), "old");
         assert!(!node.data("member").exists());
     }
+    // Data that somebody else put there meanwhile is neither lost nor taken for what was restored.
+    fs::create_dir(node.data("member")).unwrap();
+    assert!(matches!(node.with(|it| it.keep()).0, Err(Error::File(_))));
 }
 
 /// The stage of the data, killed at each of its points: before the Pod, while it runs, when it has failed, when it is
@@ -165,7 +168,10 @@ fn the_pod_is_started_once_and_its_work_is_used_when_it_is_whole() {
     restored.unwrap();
     assert!(said.contains("cannot put its revision ahead"), "{said}");
     assert!(!manifest.exists() && !made.exists());
+    // Killed after the data had its name.
+    fs::create_dir(&made).unwrap();
     restore().unwrap();
+    assert!(!made.exists());
     assert_eq!(fs::read_to_string(node.data("member/snap/db")).unwrap(), "new");
 }
 
