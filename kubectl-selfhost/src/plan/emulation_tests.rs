@@ -170,7 +170,8 @@ fn refusals() {
     let old = || self_hosted(1, "v1.36.3");
     let all = Component::ALL;
     let server = [Component::ApiServer];
-    let cases: [(&str, Result<Plan, Vec<Finding>>, &[Code]); 16] = [
+    type Case<'a> = (&'a str, Result<Plan, Vec<Finding>>, &'a [Code]);
+    let cases: [Case<'_>; 16] = [
         ("before the flag", emulate(&self_hosted(1, "v1.30.2"), "v1.31.1"), &[Code::NotEmulable]),
         ("the first with it", emulate(&self_hosted(1, "v1.31.2"), "v1.32.1"), &[]),
         ("the same minor", emulate(&old(), "v1.36.4"), &[Code::NotEmulable]),
