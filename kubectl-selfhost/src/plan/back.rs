@@ -4,6 +4,7 @@
 //! is newer is not, so that the API servers come last where the way leads to an older version.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
@@ -230,7 +231,7 @@ pub fn skew(inventory: &Inventory, target: &Running) -> Vec<Finding> {
 }
 
 /// Alpha APIs that are served: no promise of Kubernetes covers what is stored of them.
-pub(super) fn alpha_apis(inventory: &Inventory, reader: &Running) -> Option<Finding> {
+pub(super) fn alpha_apis(inventory: &Inventory, reader: &dyn fmt::Display) -> Option<Finding> {
     let api_server = inventory.daemonsets.get(&Component::ApiServer).map(|d| &d.spec.template);
     let command = api_server.map(|template| template::command_line(Component::ApiServer, template))?;
     let served = flags::value(&command, "runtime-config")?;

@@ -5,7 +5,7 @@
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use selfhost_core::component::Component;
-use selfhost_core::emulation::{self, Running};
+use selfhost_core::emulation;
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::version::{KubeVersion, MinorVersion};
 use selfhost_core::{flags, labels};
@@ -42,8 +42,7 @@ pub(super) fn first_step(inventory: &Inventory, target: &KubeVersion) -> Result<
         })
         .collect();
     // The first step is made for the way back, which these have not.
-    let reader = Running::from(before.first());
-    findings.extend(back::alpha_apis(inventory, &reader));
+    findings.extend(back::alpha_apis(inventory, &format!("v{before}")));
     if findings.is_empty() { Ok(before) } else { Err(findings) }
 }
 

@@ -163,6 +163,7 @@ fn an_operators_own_flag_is_kept() {
 
 #[test]
 fn refusals() {
+    type Case = (&'static str, Result<Plan, Vec<Finding>>, &'static [Code]);
     let newer = |mut inventory: Inventory, kubelet: &str| {
         inventory.kubelets.insert("w1".into(), kubelet.parse().ok());
         inventory
@@ -170,8 +171,7 @@ fn refusals() {
     let old = || self_hosted(1, "v1.36.3");
     let all = Component::ALL;
     let server = [Component::ApiServer];
-    type Case<'a> = (&'a str, Result<Plan, Vec<Finding>>, &'a [Code]);
-    let cases: [Case<'_>; 16] = [
+    let cases: [Case; 16] = [
         ("before the flag", emulate(&self_hosted(1, "v1.30.2"), "v1.31.1"), &[Code::NotEmulable]),
         ("the first with it", emulate(&self_hosted(1, "v1.31.2"), "v1.32.1"), &[]),
         ("the same minor", emulate(&old(), "v1.36.4"), &[Code::NotEmulable]),
