@@ -148,6 +148,12 @@ codes! {
     NoRevision = "SH0226", Error;
     /// What the newer version may have stored, the older one cannot read.
     StorageUnreadable = "SH0227", Error;
+    /// etcd is not made of static Pods on the control-plane nodes.
+    EtcdExternal = "SH0240", Error;
+    /// etcd must come to a newer patch of its minor version before it comes to the next one.
+    EtcdPatchFirst = "SH0241", Error;
+    /// A member of etcd cannot be upgraded to this image, by the word of the image and of the node.
+    EtcdUnfit = "SH0242", Error;
     /// The target does not start.
     TargetFails = "SH0301", Error;
 }

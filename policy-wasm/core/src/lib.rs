@@ -5,6 +5,7 @@
 //! same code gives the same answer in the plugin, in the webhook and inside Wasm.
 
 pub mod component;
+pub mod etcd;
 pub mod finding;
 pub mod flags;
 pub mod labels;
