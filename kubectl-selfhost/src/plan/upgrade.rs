@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use selfhost_core::component::{Component, Hosting};
+use selfhost_core::etcd::EtcdTag;
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::version::{self, KubeVersion, VersionRequest};
 
@@ -13,16 +14,22 @@ use crate::template;
 
 /// The plan that brings every component to `target`, or what speaks against it.
 ///
-/// `repository` replaces the images' repository: `registry.example.org/k8s`.
+/// `repository` replaces the images' repository: `registry.example.org/k8s`. `etcd` is the tag to which etcd comes along.
 pub fn plan(
     inventory: &Inventory,
     target: &KubeVersion,
     node_image: &str,
     repository: Option<&str>,
+    etcd: Option<&EtcdTag>,
 ) -> Result<Plan, Vec<Finding>> {
     let goal = Goal::Upgrade(target.clone());
     let (nodes, mut findings) = survey(inventory, &goal);
     findings.extend(preconditions::skew(inventory, target));
+    let etcd = etcd.map(|tag| super::etcd::plan(inventory, tag, repository)).transpose();
+    let etcd = etcd.unwrap_or_else(|more| {
+        findings.extend(more);
+        None
+    });
     let mut templates = BTreeMap::new();
     for component in Component::ALL {
         if let Some(finding) = not_self_hosted(inventory, component) {
@@ -49,7 +56,8 @@ pub fn plan(
     if !findings.is_empty() {
         return Err(findings);
     }
-    let mut steps = preconditions::adoptions(inventory);
+    let mut steps = etcd.as_ref().map(super::etcd::Etcd::steps).unwrap_or_default();
+    steps.extend(preconditions::adoptions(inventory));
     for (component, template) in &templates {
         let hash = template.metadata.as_ref().and_then(template::sealed_hash).unwrap_or_default();
         for node in nodes.keys() {
@@ -63,10 +71,11 @@ pub fn plan(
         templates,
         nodes,
         around: around(inventory, node_image),
+        etcd,
     };
     let mut plan = plan.with_checkpoints(inventory, |_| true);
     if let Some(configuration) = &inventory.kubeadm
-        && recorded_version(configuration).is_some_and(|recorded| recorded != *target)
+        && configuration_with(configuration, &plan) != *configuration
     {
         plan.steps.push(Step { verb: Verb::Record, component: None, node: None });
     }
@@ -124,6 +133,23 @@ pub fn versions_on_nodes(inventory: &Inventory) -> Vec<KubeVersion> {
     versions.sort();
     versions.dedup();
     versions
+}
+
+/// kubeadm's `ClusterConfiguration` as it is to be when the plan is done; every other byte stays.
+pub fn configuration_with(configuration: &str, plan: &Plan) -> String {
+    let mut text = configuration.to_owned();
+    // What is the same in another spelling stays as it is spelled.
+    if let Some(target) = &plan.record
+        && recorded_version(&text).is_some_and(|recorded| recorded != *target)
+    {
+        text = record_version(&text, target);
+    }
+    if let Some(etcd) = &plan.etcd
+        && super::etcd::recorded_tag(&text).is_some_and(|recorded| recorded != etcd.tag.to_string())
+    {
+        text = super::etcd::record_tag(&text, &etcd.tag);
+    }
+    text
 }
 
 /// The `kubernetesVersion` of kubeadm's `ClusterConfiguration`.

@@ -9,7 +9,7 @@ use selfhost_prober::Report;
 use super::super::probe;
 use super::Operator;
 use crate::cli::output::{DataFormat, Format};
-use crate::plan::Goal;
+use crate::plan::{Goal, Plan};
 use crate::render::document;
 use crate::terminal::Terminal;
 
@@ -65,15 +65,16 @@ impl Operator<'_> {
 }
 
 /// The last lines of an operation that reached its goal.
-pub(super) fn done(goal: &Goal, took: Duration) -> String {
-    let what = match goal {
+pub(super) fn done(plan: &Plan, took: Duration) -> String {
+    let what = match &plan.goal {
         Goal::Pivot => "The control plane is self-hosted".to_owned(),
         Goal::Unpivot => "The control plane is made of static Pods".to_owned(),
         Goal::Upgrade(target) | Goal::Rollback(target) => format!("The control plane runs {target}"),
         Goal::Refresh => "Every standby holds what runs now".to_owned(),
         Goal::Abort(goal) => format!("The control plane is as it was before `{goal}`"),
     };
-    format!("{what}, after {:.0} s.\nNext: kubectl selfhost status", took.as_secs_f64())
+    let etcd = plan.etcd.as_ref().map(|etcd| format!(" and etcd {}", etcd.tag.version())).unwrap_or_default();
+    format!("{what}{etcd}, after {:.0} s.\nNext: kubectl selfhost status", took.as_secs_f64())
 }
 
 /// Writes findings for people.
