@@ -50,6 +50,17 @@ pub enum ApiError {
     },
 }
 
+impl ApiError {
+    /// Whether the server was not there, or not able to answer, rather than of another mind.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => is_transient(source),
+            Self::Silence { .. } => true,
+            Self::Timeout { .. } => false,
+        }
+    }
+}
+
 /// Whether the same call may well succeed a moment later.
 pub fn is_transient(error: &kube::Error) -> bool {
     match error {

@@ -9,6 +9,7 @@ pub mod backup;
 pub mod bridge;
 pub mod checkpoint;
 pub mod ends;
+pub mod etcd;
 pub mod leader;
 pub mod replace;
 pub mod unpivot;
@@ -29,7 +30,7 @@ use serde_json::json;
 use crate::api::{self, ApiError, call, until};
 use crate::node_task::TaskError;
 use crate::operation::Operation;
-use crate::plan::upgrade::record_version;
+use crate::plan::upgrade::configuration_with;
 use crate::plan::{Goal, Plan, Step, Verb};
 use crate::preflight::inspect::NodeFacts;
 use crate::progress::Progress;
@@ -135,6 +136,8 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
     (context.gate)(step).map_err(ExecuteError::Budget)?;
     context.operation.record(step).await?;
     match (step.verb, step.component, step.node.as_deref()) {
+        (Verb::Snapshot, _, Some(node)) => etcd::snapshot(context, node).await,
+        (Verb::UpgradeEtcd, _, Some(node)) => etcd::upgrade(context, state, node).await,
         (Verb::Adopt, Some(component), _) => replace::adopt(context, component).await,
         (Verb::Bridge, Some(component), Some(node)) => {
             leader::remember(context, state, component).await?;
@@ -249,7 +252,6 @@ async fn remove_slice(client: &Client) -> Result<(), ApiError> {
 
 /// Writes the new version into kubeadm's ConfigMap, so that kubeadm and its users are told the truth.
 async fn record(context: &Context<'_>) -> Result<(), ExecuteError> {
-    let Some(target) = &context.plan.record else { return Ok(()) };
     let maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let Some(map) = api::get(&maps, "kubeadm-config").await? else { return Ok(()) };
     let Some(configuration) = map.data.as_ref().and_then(|data| data.get("ClusterConfiguration")) else {
@@ -257,7 +259,7 @@ async fn record(context: &Context<'_>) -> Result<(), ExecuteError> {
     };
     let patch = json!({
         "metadata": {"resourceVersion": map.resource_version()},
-        "data": {"ClusterConfiguration": record_version(configuration, target)},
+        "data": {"ClusterConfiguration": configuration_with(configuration, context.plan)},
     });
     Ok(api::merge(&maps, "kubeadm-config", patch).await?)
 }

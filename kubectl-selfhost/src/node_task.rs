@@ -5,7 +5,7 @@
 //! server to the kubelet, is needed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, HostPathVolumeSource, Pod, PodSpec, SecurityContext, Toleration, Volume,
@@ -119,6 +119,32 @@ async fn conclude<T: DeserializeOwned>(pods: &Api<Pod>, task: &Task<'_>, pod: &P
     let result = finish(pods, task, pod).await;
     // A Pod that cannot be removed now is removed by the next task of its name.
     let _ = api::delete(pods, pod).await;
+    result
+}
+
+/// The same for a task that takes the API away while it works: until the task's time is over, no answer is none.
+pub async fn run_while_away<T: DeserializeOwned>(
+    client: &Client,
+    task: &Task<'_>,
+    pod: &Pod,
+) -> Result<T, TaskError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
+    // One that a killed operation left works on, and is not ended in the middle.
+    let name = pod.name_any();
+    let what = format!("the end of the {} that runs on {}", task.name, task.node);
+    api::until::<_, ApiError, _, _>(what, task.limit, || async {
+        Ok(api::get(&pods, &name).await?.as_ref().is_none_or(is_over).then_some(()))
+    })
+    .await?;
+    let pod = start(&pods, pod).await?;
+    let begin = Instant::now();
+    let result = loop {
+        match finish(&pods, task, &pod).await {
+            Err(TaskError::Api(error)) if error.is_passing() && begin.elapsed() < task.limit => {}
+            result => break result,
+        }
+    };
+    let _ = api::delete(&pods, &pod).await;
     result
 }
 

@@ -257,7 +257,7 @@ mod tests {
         let upgrade = Goal::Upgrade("v1.37.2".parse().unwrap());
         let abort = Goal::Abort(Box::new(upgrade.clone()));
         let record = |repository: &str| Record {
-            asked: Asked { image_repository: Some(repository.to_owned()), discard_changes: false },
+            asked: Asked { image_repository: Some(repository.to_owned()), ..Asked::default() },
             ..Record::default()
         };
         let first = journal(&BTreeMap::new(), &upgrade, "ann@desk", Some(&record("a")), now).data.unwrap();

@@ -7,6 +7,7 @@
 pub mod back;
 pub mod backup;
 mod emulation;
+pub mod etcd;
 pub mod goal;
 pub mod pivot;
 pub mod preconditions;
@@ -50,6 +51,8 @@ pub struct Plan {
     pub around: bridge::Surroundings,
     /// The version that kubeadm's ConfigMap is to name at the end.
     pub record: Option<KubeVersion>,
+    /// What etcd comes to; none where it stays as it is.
+    pub etcd: Option<etcd::Etcd>,
 }
 
 /// A control-plane node, as far as a plan depends on it.
@@ -93,6 +96,10 @@ pub struct Step {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
+    /// Saves what etcd has, through etcd's own API, and tries whether that can be restored.
+    Snapshot,
+    /// Brings the node's etcd to the planned image, and waits until that serves, by its own word.
+    UpgradeEtcd,
     /// Takes over a DaemonSet of kubeadm's: no rolling by itself, nodes carry our label.
     Adopt,
     /// Starts the bridge and waits until it is ready; an API server's gate diverts from then on.
@@ -132,6 +139,8 @@ impl Verb {
     /// The verb as a user reads it in a plan.
     pub const fn describe(self) -> &'static str {
         match self {
+            Self::Snapshot => "take snapshot",
+            Self::UpgradeEtcd => "upgrade",
             Self::Adopt => "adopt DaemonSet",
             Self::Bridge => "start bridge",
             Self::Announce => "keep address announced",
@@ -152,13 +161,25 @@ impl Verb {
     }
 }
 
+impl Step {
+    /// What it acts on, by the name that users know: a component, or etcd; none where it is about the node or the
+    /// cluster.
+    pub const fn subject(&self) -> Option<&'static str> {
+        match (self.verb, self.component) {
+            (Verb::Snapshot | Verb::UpgradeEtcd, _) => Some("etcd"),
+            (_, Some(component)) => Some(component.name()),
+            (_, None) => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(node) = &self.node {
             write!(f, "{node} ")?;
         }
-        if let Some(component) = self.component {
-            write!(f, "{component}: ")?;
+        if let Some(subject) = self.subject() {
+            write!(f, "{subject}: ")?;
         }
         f.write_str(self.verb.describe())
     }
@@ -173,6 +194,9 @@ impl Plan {
             let hash = template.metadata.as_ref().and_then(template::sealed_hash).unwrap_or_default();
             // Writing to a String cannot fail.
             let _ = write!(text, "\n{component} {hash}");
+        }
+        if let Some(etcd) = &self.etcd {
+            let _ = write!(text, "\netcd {}", etcd.image);
         }
         for step in &self.steps {
             let _ = write!(text, "\n{step}");
@@ -234,7 +258,14 @@ impl Plan {
         self.goal == other.goal
             && self.templates == other.templates
             && self.around == other.around
+            && self.etcd.as_ref().map(|etcd| &etcd.image) == other.etcd.as_ref().map(|etcd| &etcd.image)
             && self.nodes.keys().eq(other.nodes.keys())
+    }
+
+    /// The command that begins it, and that goes on with it.
+    pub fn command(&self) -> String {
+        let etcd = self.etcd.as_ref().map(|etcd| format!(" --etcd={}", etcd.tag)).unwrap_or_default();
+        format!("{}{etcd}", self.goal.command())
     }
 
     /// Whether there is nothing to do.

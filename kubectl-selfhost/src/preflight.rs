@@ -4,6 +4,7 @@
 //! Invariant: changes nothing but short-lived Pods of its own, and removes those.
 
 pub mod dry_run;
+pub mod etcd;
 pub mod inspect;
 pub mod path;
 
@@ -65,6 +66,12 @@ pub async fn check(client: &Client, inventory: &Inventory, plan: &Plan, waiting:
         waiting("the standby to go back to sleep");
         tokio::time::sleep(Duration::from_secs(3)).await;
     };
+    if let Some(etcd) = &plan.etcd
+        && !nodes.refuses()
+    {
+        waiting("etcd, by its own word");
+        preflight.findings.extend(etcd::check(client, plan, etcd, &nodes.nodes).await);
+    }
     preflight.nodes = nodes.nodes;
     preflight.findings.extend(nodes.findings);
     let diverts = |step: &Step| step.verb == Verb::Bridge && step.component == Some(Component::ApiServer);

@@ -7,6 +7,7 @@
 mod backup;
 mod bad_target;
 mod common;
+mod etcd;
 mod kill;
 mod operations;
 mod standby;

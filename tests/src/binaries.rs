@@ -26,6 +26,15 @@ pub const ETCD_VERSION: &str = "v3.6.8";
 /// The tag kubeadm gives the image of [`ETCD_VERSION`].
 pub const ETCD_TAG: &str = "3.6.8-0";
 
+/// The etcd that clusters of [`ETCD_VERSION`] are upgraded to.
+pub const ETCD_UPGRADE_VERSION: &str = "v3.6.16";
+
+/// The tag of the image of [`ETCD_UPGRADE_VERSION`].
+pub const ETCD_UPGRADE_TAG: &str = "3.6.16-0";
+
+/// The tag of an image of [`ETCD_UPGRADE_VERSION`] that tells its version and does not start.
+pub const ETCD_BAD_TAG: &str = "3.6.16-1";
+
 /// Kubernetes binaries, each `k8s.io/kubernetes/cmd/<name>`. The slowest first: the rest shares its packages.
 const KUBERNETES: [&str; 7] = [
     "kube-apiserver",
@@ -63,8 +72,17 @@ impl Binaries {
         let builder = Builder { cache: &cache, progress, go: Go::find(&cache, progress)? };
         pause(&cache.join("tools"), progress)?;
         builder.build(&kubernetes(version))?;
-        builder.build(&etcd())?;
+        builder.build(&etcd(ETCD_VERSION, Module::etcd()))?;
         Self::cached(version)
+    }
+
+    /// Builds etcd [`ETCD_UPGRADE_VERSION`] if the cache lacks it; the directory with its programs.
+    pub(crate) fn ensure_etcd_upgrade(progress: &Progress) -> Result<PathBuf> {
+        let cache = paths::cache()?;
+        let builder = Builder { cache: &cache, progress, go: Go::find(&cache, progress)? };
+        let set = etcd(ETCD_UPGRADE_VERSION, Module::etcd_upgrade());
+        builder.build(&set)?;
+        Ok(cache.join(set.name))
     }
 
     /// Those of a version that was built before.
@@ -124,12 +142,12 @@ fn kubernetes(version: &KubeVersion) -> Set {
     }
 }
 
-fn etcd() -> Set {
+fn etcd(version: &str, module: Module) -> Set {
     Set {
-        name: format!("etcd-{ETCD_VERSION}"),
+        name: format!("etcd-{version}"),
         binaries: ETCD.map(|(name, package)| (name, package.to_owned())).to_vec(),
         ldflags: "-s -w".to_owned(),
-        module: Module::etcd(),
+        module,
     }
 }
 

@@ -77,6 +77,9 @@ struct Up {
     /// Do not build and load the project's own images.
     #[arg(long)]
     no_own_images: bool,
+    /// Also build and load the images of the etcd that clusters are upgraded to.
+    #[arg(long)]
+    etcd_upgrade: bool,
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +198,7 @@ fn spec(up: Up) -> Spec {
         proxy_mode: up.proxy_mode,
         upgrade_images: !up.no_upgrade_images,
         own_images: !up.no_own_images,
+        etcd_upgrade: up.etcd_upgrade,
         ..Spec::new(up.which.name)
     }
 }

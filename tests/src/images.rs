@@ -12,7 +12,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::binaries::{Binaries, ETCD_TAG};
+use crate::binaries::{Binaries, ETCD_BAD_TAG, ETCD_TAG, ETCD_UPGRADE_TAG};
+use crate::paths;
 use crate::progress::Progress;
 use archive::{Archive, Entry};
 
@@ -58,10 +59,7 @@ pub fn of_version(binaries: &Binaries, progress: &Progress) -> Result<Vec<Image>
         .iter()
         .map(|name| Archive::new(format!("{REGISTRY}/{name}:{tag}"), vec![bin(name)]))
         .collect();
-    archives.push(Archive::new(
-        format!("{REGISTRY}/etcd:{ETCD_TAG}"),
-        ["etcd", "etcdctl", "etcdutl"].map(bin).into(),
-    ));
+    archives.push(etcd(ETCD_TAG, bin));
     archives.push(
         Archive::new(
             format!("{REGISTRY}/pause:{PAUSE_TAG}"),
@@ -70,6 +68,22 @@ pub fn of_version(binaries: &Binaries, progress: &Progress) -> Result<Vec<Image>
         .entrypoint("/pause"),
     );
     archives.iter().map(|archive| archive.ensure(&directory, progress)).collect()
+}
+
+/// The images of the etcd that clusters are upgraded to: one that starts, and one that does not, though it tells its
+/// version: its environment has a setting that etcd reads only when it starts.
+pub fn of_etcd_upgrade(progress: &Progress) -> Result<Vec<Image>> {
+    let programs = Binaries::ensure_etcd_upgrade(progress)?;
+    let bin = |name: &str| Entry::program(programs.join(name), format!("usr/local/bin/{name}"));
+    let directory = paths::cache()?.join("images");
+    let good = etcd(ETCD_UPGRADE_TAG, bin);
+    let bad = etcd(ETCD_BAD_TAG, bin).env("ETCD_MAX_SNAPSHOTS=not-a-number");
+    [good, bad].iter().map(|archive| archive.ensure(&directory, progress)).collect()
+}
+
+/// An image of etcd with this tag.
+fn etcd(tag: &str, bin: impl Fn(&str) -> Entry) -> Archive {
+    Archive::new(format!("{REGISTRY}/etcd:{tag}"), ["etcd", "etcdctl", "etcdutl"].map(bin).into())
 }
 
 /// Reads reference and digest of an OCI layout archive that this crate wrote.

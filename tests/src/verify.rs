@@ -136,7 +136,7 @@ impl Stage {
                 for version in [DEFAULT_VERSION, UPGRADE_VERSION] {
                     images::of_version(&Binaries::ensure(&version.parse()?, progress)?, progress)?;
                 }
-                Ok(())
+                images::of_etcd_upgrade(progress).map(drop)
             }
             Self::Api => test("api", &[]),
             Self::Bed => {

@@ -22,7 +22,7 @@ use crate::restore;
 use crate::standby;
 use crate::task::{
     Checkpoint, Clean, FinishBackup, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, RestoreData,
-    Retire, SaveBackup, Task, TryBackup,
+    Retire, SaveBackup, Task, TryBackup, UpgradeEtcd,
 };
 use crate::tls::Credentials;
 
@@ -47,6 +47,9 @@ Usage:
   selfhost-node task restore-manifest --file FILE --kept DIR [--kept-image IMAGE --image IMAGE]
   selfhost-node task prove-path --from IP:PORT --node-ip IP --token HEX [--port 6443] [--bridge-port 6444]
                 [--timeout SECONDS]
+  selfhost-node task upgrade-etcd --file FILE --kept DIR --from IMAGE --image IMAGE --version VERSION
+                --logs PREFIX --scratch DIR [--check] [--settle SECONDS] [--timeout SECONDS] -- COMMAND [ARGUMENT...]
+  selfhost-node task lend-program --to FILE
   selfhost-node task wait-port-free --port N [--timeout SECONDS]
   selfhost-node task checkpoint --manifests DIR --state DIR --content JSON
   selfhost-node task remove-standby --manifests DIR --state DIR
@@ -81,6 +84,13 @@ const WAIT_SECONDS: u64 = 60;
 
 /// How long an API server gets to come back by default: the standby tries for 90 s, and once more after a pause.
 const RECOVER_SECONDS: u64 = 240;
+
+/// How long a new etcd must serve by default.
+const SETTLE_SECONDS: u64 = 3;
+
+/// How long a new etcd may take by default until it serves: a large database on a slow disk takes a minute, and the
+/// kubelet may need two to start it.
+const ETCD_SECONDS: u64 = 180;
 
 /// How long etcd gets to send all that it has by default: a database of its largest usual size, 8 GiB, over a slow disk.
 const SNAPSHOT_SECONDS: u64 = 600;
@@ -175,7 +185,7 @@ fn parse_command(
                 None => return Err("missing the name of a task".into()),
             };
             let mut options = Options::parse(parser)?;
-            let task = task(&name, &mut options)?;
+            let task = task(&name, &mut options, rest)?;
             options.finish(&name)?;
             Ok(Command::Task(task))
         }
@@ -283,7 +293,8 @@ fn restore(options: &mut Options) -> Result<restore::Config, lexopt::Error> {
     })
 }
 
-fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
+/// `rest` is what came after `--`.
+fn task(name: &str, options: &mut Options, rest: Vec<OsString>) -> Result<Task, lexopt::Error> {
     Ok(match name {
         "inspect" => Task::Inspect(Inspect {
             manifests: options.required_path("manifests")?,
@@ -323,6 +334,21 @@ fn task(name: &str, options: &mut Options) -> Result<Task, lexopt::Error> {
             state: options.required_path("state")?,
             run: options.required_path("run")?,
         }),
+        "upgrade-etcd" if rest.is_empty() => return Err("missing -- and a command".into()),
+        "upgrade-etcd" => Task::UpgradeEtcd(UpgradeEtcd {
+            file: options.required_path("file")?,
+            kept: options.required_path("kept")?,
+            from: options.required("from")?,
+            image: options.required("image")?,
+            version: options.required("version")?,
+            check: options.take("check").is_some(),
+            logs: options.required_path("logs")?,
+            scratch: options.required_path("scratch")?,
+            settle: Duration::from_secs(options.or("settle", SETTLE_SECONDS)?),
+            timeout: options.seconds(ETCD_SECONDS)?,
+            command: rest,
+        }),
+        "lend-program" => Task::LendProgram { to: options.required_path("to")? },
         "save-backup" => Task::SaveBackup(Box::new(save_backup(options)?)),
         "try-backup" => Task::TryBackup(TryBackup {
             at: options.required_path("at")?,
@@ -392,7 +418,7 @@ fn list<T: FromStr<Err: Display>>(name: &str, values: &str) -> Result<Vec<T>, le
 }
 
 /// Options that have no value.
-const SWITCHES: [&str; 1] = ["dry-run"];
+const SWITCHES: [&str; 2] = ["check", "dry-run"];
 
 /// The options that were given and not yet asked for.
 struct Options(Vec<(String, OsString)>);
@@ -495,6 +521,9 @@ mod tests {
             "checkpoint --manifests /m --state /s --content {}",
             "remove-standby --manifests /m --state /s",
             "clean --manifests /m --state /s --run /r",
+            "upgrade-etcd --file /m/etcd.yaml --kept /k --from etcd:3.6.8-0 --image etcd:3.6.16-0 --version 3.6.16 \
+             --logs /l/etcd-cp1_ --scratch /s --check -- etcd --name=cp1",
+            "lend-program --to /s/selfhost-node",
             "save-backup --at /b/x --scratch /s --node cp1 --kubernetes v1.37.2 --etcd-image etcd:3.6.8-0",
             "save-backup --at /b/x --scratch /s --node cp1 --kubernetes v1.37.2 --etcd-image e --etcd https://10.0.0.1:1 \
              --etcd-cafile /a --etcd-certfile /c --etcd-keyfile /k --data-dir /d --files /x,/y --timeout 5",
@@ -547,6 +576,7 @@ mod tests {
         for (line, message) in [
             ("", "missing a command"),
             ("gat", "unknown command \"gat\""),
+            ("task upgrade-etcd --file /m/etcd.yaml", "missing -- and a command"),
             ("gate --ca /x", "missing --node-ip"),
             ("gate --node-ip 10.0.0.1", "missing --ca"),
             ("gate --node-ip cp1 --ca /x", "--node-ip cp1: invalid IP address syntax"),

@@ -34,6 +34,10 @@ pub enum Report {
     FinishBackup(FinishBackup),
     /// Of `task restore-data`.
     RestoreData(RestoreData),
+    /// Of `task upgrade-etcd`.
+    UpgradeEtcd(UpgradeEtcd),
+    /// Of `task lend-program`.
+    LendProgram(LendProgram),
     /// Of `task wait-port-free`.
     PortFree(PortFree),
 }
@@ -247,4 +251,46 @@ pub struct RestoreData {
     pub tool: String,
     /// Whether its revision is ahead of every one that was seen since the snapshot.
     pub ahead: bool,
+}
+
+/// What came of an etcd's upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeEtcd {
+    /// How it ended.
+    pub outcome: EtcdOutcome,
+    /// The version that serves; of a refusal, the one that was to serve.
+    pub version: String,
+    /// For how long no etcd of this node was healthy, all told, in milliseconds.
+    pub away_ms: u64,
+    /// Why it was refused, or taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last words of the etcd that did not serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<String>,
+}
+
+/// How an etcd's upgrade ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EtcdOutcome {
+    /// The new image serves.
+    Upgraded,
+    /// The same, and an earlier run had replaced the manifest.
+    Unchanged,
+    /// Nothing was to be touched, and everything is as an upgrade needs it.
+    Ready,
+    /// The new image did not serve. The old one does again.
+    TakenBack,
+    /// Nothing was touched.
+    Refused,
+}
+
+/// A copy of the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LendProgram {
+    /// Where it is.
+    pub file: PathBuf,
 }

@@ -10,12 +10,13 @@ mod inspect;
 mod manifest;
 mod prove_path;
 mod restore_data;
+mod upgrade_etcd;
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(crate) use self::backup::{FinishBackup, SaveBackup, TryBackup};
@@ -25,8 +26,9 @@ pub(crate) use self::inspect::Inspect;
 pub(crate) use self::manifest::{OtherImage, Restore, Retire};
 pub(crate) use self::prove_path::ProvePath;
 pub(crate) use self::restore_data::{RestoreData, Restored};
+pub(crate) use self::upgrade_etcd::UpgradeEtcd;
 use crate::port;
-use crate::report::{Failure, PortFree, Report};
+use crate::report::{Failure, LendProgram, PortFree, Report};
 use crate::stop::Stop;
 
 /// Where the kubelet reads a termination message, unless the Pod says otherwise.
@@ -53,6 +55,8 @@ pub(crate) enum Task {
     TryBackup(TryBackup),
     FinishBackup(FinishBackup),
     RestoreData(RestoreData),
+    UpgradeEtcd(UpgradeEtcd),
+    LendProgram { to: PathBuf },
     WaitPortFree { port: u16, timeout: Duration },
 }
 
@@ -87,11 +91,24 @@ pub(crate) fn run(task: Task) -> Result<Report, Failure> {
         Task::RestoreData(task) => {
             task.run().map(Report::RestoreData).map_err(|error| failure(&error, error.hint()))
         }
+        Task::UpgradeEtcd(task) => {
+            task.run(&stop()?).map(Report::UpgradeEtcd).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::LendProgram { to } => match lend_program(&to) {
+            Ok(()) => Ok(Report::LendProgram(LendProgram { file: to })),
+            Err(error) => Err(failure(&error, "the Pod must mount the file's directory writable")),
+        },
         Task::WaitPortFree { port, timeout } => match port::wait_free(port, timeout, &stop()?) {
             Ok(waited) => Ok(Report::PortFree(PortFree { port, waited_ms: millis(waited) })),
             Err(error) => Err(failure(&error, error.hint())),
         },
     }
+}
+
+/// Copies this program to where the containers of other images find it.
+fn lend_program(to: &Path) -> io::Result<()> {
+    // The copy keeps the permission to be executed.
+    fs::copy("/proc/self/exe", to).map(drop)
 }
 
 /// Writes how a task ended to `out` and as the termination message; false when nobody can have read it.

@@ -200,13 +200,40 @@ pub(super) fn write_steps(terminal: &mut Terminal, plan: &Plan) -> io::Result<()
             vec![
                 (index + 1).to_string().into(),
                 step.node.as_deref().unwrap_or("-").into(),
-                step.component.map_or("-", Component::name).into(),
+                step.subject().unwrap_or("-").into(),
                 step.verb.describe().into(),
             ]
         })
         .collect();
     table::write(&mut terminal.out, &theme, &["STEP", "NODE", "COMPONENT", "ACTION"], &rows)?;
-    writeln!(terminal.out, "\nPlan {}: {} steps.", plan.id(), plan.steps.len())
+    writeln!(terminal.out, "\nPlan {}: {} steps.", plan.id(), plan.steps.len())?;
+    pause(plan).map_or(Ok(()), |note| writeln!(terminal.out, "{note}"))
+}
+
+/// What a plan costs that its bridges cannot spare the users: an API server without its etcd has nothing to say.
+pub(super) fn pause(plan: &Plan) -> Option<String> {
+    let nodes: Vec<&str> = plan
+        .steps
+        .iter()
+        .filter(|it| it.verb == Verb::UpgradeEtcd)
+        .filter_map(|it| it.node.as_deref())
+        .collect();
+    if nodes.is_empty() {
+        return None;
+    }
+    let who = if plan.nodes.len() == 1 {
+        "The API pauses for some seconds, twice, while etcd is restarted".to_owned()
+    } else {
+        format!(
+            "The API servers of {} pause for some seconds, twice each and one after the other, while their etcd is \
+             restarted",
+            nodes.join(", ")
+        )
+    };
+    Some(format!(
+        "{who}. The availability budget does not count that.\n\
+         An etcd that has served with the new version stays there, also if the rest is taken back."
+    ))
 }
 
 #[cfg(test)]

@@ -76,7 +76,9 @@ pub(super) fn plan(
         Goal::Pivot => pivot::plan(inventory, node_image, None),
         Goal::Unpivot => unpivot::plan(inventory, node_image, unpivot(None)),
         Goal::Upgrade(target) => {
-            upgrade::plan(inventory, target, node_image, record.asked.image_repository.as_deref())
+            let asked = &record.asked;
+            let repository = asked.image_repository.as_deref();
+            upgrade::plan(inventory, target, node_image, repository, asked.etcd.as_ref())
         }
         Goal::Emulate(target) => {
             upgrade::emulate(inventory, target, node_image, record.asked.image_repository.as_deref())

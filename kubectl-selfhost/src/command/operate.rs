@@ -35,6 +35,7 @@ use super::dry_run;
 use carry_out::Prepared;
 use report::{Summary, write_findings};
 
+mod allowance;
 mod carry_out;
 mod explain;
 mod report;
@@ -94,7 +95,7 @@ impl<'a> Operator<'a> {
         verify::verify(&plan).map_err(|error| unsafe_plan(&error))?;
         if self.args.dry_run == DryRun::Client {
             dry_run::write(terminal, self.args.output, &inventory, &plan)?;
-            writeln!(terminal.err, "Nothing was changed. Next: {} --dry-run=server", plan.goal.command())?;
+            writeln!(terminal.err, "Nothing was changed. Next: {} --dry-run=server", plan.command())?;
             return Ok(Exit::Success);
         }
         if plan.is_empty() && inventory.operation.is_none() {
@@ -119,7 +120,7 @@ impl<'a> Operator<'a> {
         write_findings(terminal, &preflight.findings)?;
         if self.args.dry_run == DryRun::Server {
             dry_run::write(terminal, self.args.output, &inventory, &plan)?;
-            writeln!(terminal.err, "Every check passed. Nothing was changed. Next: {}", plan.goal.command())?;
+            writeln!(terminal.err, "Every check passed. Nothing was changed. Next: {}", plan.command())?;
             return Ok(Exit::Success);
         }
         if !self.confirmed(terminal, &plan)? {
@@ -171,13 +172,16 @@ impl<'a> Operator<'a> {
         }
         if !io::stdin().is_terminal() {
             return Err(Failure::message("there is no terminal to ask for confirmation", Exit::Usage)
-                .with_hint(format!("{} --yes", plan.goal.command())));
+                .with_hint(format!("{} --yes", plan.command())));
+        }
+        if let Some(note) = dry_run::pause(plan) {
+            writeln!(terminal.err, "{note}")?;
         }
         let nodes: Vec<&str> = plan.nodes.keys().map(String::as_str).collect();
         write!(
             terminal.err,
             "{} on {} ({} steps). Go ahead? [y/N] ",
-            plan.goal,
+            plan.command().trim_start_matches("kubectl selfhost "),
             nodes.join(", "),
             plan.steps.len()
         )?;

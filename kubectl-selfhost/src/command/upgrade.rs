@@ -7,6 +7,7 @@ use http::Request;
 use kube::{Client, Config};
 use selfhost_core::component::Component;
 use selfhost_core::emulation::Running;
+use selfhost_core::etcd::{self, EtcdTag};
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::version::{KubeVersion, VersionRequest};
 use serde::Serialize;
@@ -39,23 +40,75 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
         return roll_back(&operator, args, &inventory, terminal).await;
     }
     let known = versions_on_nodes(&inventory);
-    let Some(request) = &args.version else {
-        let targets = targets(&inventory, known, &args.release_url).await;
-        write_targets(terminal, args.operation.output, &targets)?;
-        return Ok(Exit::Success);
+    let target = match (&args.version, &args.etcd) {
+        (Some(request), _) => resolve_request(request, known, &args.release_url).await,
+        (None, Some(_)) => the_one_that_runs(&inventory),
+        (None, None) => {
+            let targets = targets(&inventory, known, &args.release_url).await;
+            write_targets(terminal, args.operation.output, &targets)?;
+            return Ok(Exit::Success);
+        }
     };
-    let target = match resolve_request(request, known, &args.release_url).await {
+    let target = match target {
         Ok(target) => target,
+        Err(finding) => return operator.refuse(terminal, &[finding]),
+    };
+    let etcd = match etcd_tag(args, &inventory, &target) {
+        Ok(etcd) => etcd,
         Err(finding) => return operator.refuse(terminal, &[finding]),
     };
     let node_image = args.operation.node_image.clone();
     let repository = args.image_repository.clone();
-    let plan = if args.emulate { upgrade::emulate } else { upgrade::plan };
+    let (emulate, planned_etcd) = (args.emulate, etcd.clone());
     let planner: Planner<'_> = &move |inventory, pinned| {
-        plan(inventory, &target, pinned.unwrap_or(&node_image), repository.as_deref())
+        let image = pinned.unwrap_or(&node_image);
+        if emulate {
+            upgrade::emulate(inventory, &target, image, repository.as_deref())
+        } else {
+            upgrade::plan(inventory, &target, image, repository.as_deref(), planned_etcd.as_ref())
+        }
     };
-    let asked = Asked { image_repository: args.image_repository.clone(), ..Asked::default() };
+    let asked = Asked { image_repository: args.image_repository.clone(), etcd, ..Asked::default() };
     operator.run(&Job { planner, asked, rolls_back: !args.no_rollback }, terminal).await
+}
+
+/// The version of all components, where they agree. One that emulates another is half-way to it.
+fn the_one_that_runs(inventory: &Inventory) -> Result<KubeVersion, Finding> {
+    let whole = |it: Running| it.emulates.is_none().then_some(it.binary);
+    let mut running = inventory.instances.iter().map(|it| running(inventory, it).and_then(whole));
+    match running.next().flatten() {
+        Some(version) if running.all(|other| other.as_ref() == Some(&version)) => Ok(version),
+        _ => Err(Finding::new(
+            Code::VersionUnknown,
+            "the control plane",
+            "does not run one version, which would be the one to stay at",
+        )
+        .hint("name the version: kubectl selfhost upgrade vX.Y.Z --etcd")),
+    }
+}
+
+/// The tag that etcd comes to: the one that was named, or else what an interrupted run of the same upgrade was asked for,
+/// or else kubeadm's.
+fn etcd_tag(args: &Args, inventory: &Inventory, target: &KubeVersion) -> Result<Option<EtcdTag>, Finding> {
+    match &args.etcd {
+        None => {
+            let open = inventory.operation.as_ref();
+            let same = open.filter(|open| Goal::Upgrade(target.clone()).continues(&open.what));
+            Ok(same.and_then(|open| open.record.as_ref()?.asked.etcd.clone()))
+        }
+        Some(Some(tag)) => Ok(Some(tag.clone())),
+        Some(None) => etcd::of_kubeadm(target).map(Some).ok_or_else(|| {
+            Finding::new(
+                Code::VersionUnknown,
+                format!("etcd of {target}"),
+                "is not known to this release",
+            )
+            .hint(format!(
+                "name its tag, which `kubeadm config images list --kubernetes-version {target}` tells: kubectl \
+                 selfhost upgrade {target} --etcd=TAG"
+            ))
+        }),
+    }
 }
 
 /// Plans, asks, and goes back to a revision of the DaemonSets.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use selfhost_core::component::{Component, Hosting};
+use selfhost_core::etcd::EtcdTag;
 use selfhost_core::version::KubeVersion;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct Asked {
     /// `upgrade --image-repository`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_repository: Option<String>,
+    /// `upgrade --etcd`, with the tag that was meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdTag>,
     /// `unpivot --discard-changes`.
     pub discard_changes: bool,
 }

@@ -94,6 +94,7 @@ pub fn plan(
         nodes,
         around: around(inventory, node_image),
         record: destination.recorded.clone(),
+        etcd: None,
     };
     let mut plan = plan.with_checkpoints(inventory, |_| true);
     let recorded = inventory.kubeadm.as_deref().and_then(recorded_version);

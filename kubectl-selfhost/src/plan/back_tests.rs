@@ -26,7 +26,7 @@ fn revision(component: Component, number: i64, template: &PodTemplateSpec) -> Co
 fn cluster() -> (Inventory, BTreeMap<Component, PodTemplateSpec>, Plan) {
     let inventory = self_hosted(1, "v1.36.3");
     let templates = inventory.daemonsets.iter().map(|(c, d)| (*c, d.spec.template.clone())).collect();
-    let upgrade = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None).unwrap();
+    let upgrade = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None, None).unwrap();
     (inventory, templates, upgrade)
 }
 

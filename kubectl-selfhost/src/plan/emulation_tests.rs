@@ -12,7 +12,7 @@ fn emulate(inventory: &Inventory, target: &str) -> Result<Plan, Vec<Finding>> {
 }
 
 fn switch(inventory: &Inventory, target: &str) -> Result<Plan, Vec<Finding>> {
-    upgrade::plan(inventory, &v(target), IMAGE, None)
+    upgrade::plan(inventory, &v(target), IMAGE, None, None)
 }
 
 /// What the plan leaves once it is carried out.

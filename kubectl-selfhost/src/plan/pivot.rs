@@ -49,6 +49,7 @@ pub fn plan(inventory: &Inventory, node_image: &str, undo: Option<&Scope>) -> Re
         nodes,
         around: around(inventory, node_image),
         record: None,
+        etcd: None,
     };
     let goes = |node: &str| {
         undo.is_none_or(|stays| Component::ALL.iter().any(|c| !stays.contains(&(*c, node.to_owned()))))

@@ -49,6 +49,7 @@ pub fn plan(inventory: &Inventory, goal: Goal, node_image: &str) -> Result<Plan,
         nodes,
         around: around(inventory, node_image),
         record: None,
+        etcd: None,
     };
     Ok(plan.with_checkpoints(inventory, |_| !aborts))
 }

@@ -155,7 +155,7 @@ fn pivot_of_three_nodes_goes_component_by_component() {
 #[test]
 fn upgrade_of_one_node() {
     let inventory = self_hosted(1, "v1.36.3");
-    insta::assert_snapshot!(listing(&upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None).unwrap()));
+    insta::assert_snapshot!(listing(&upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None, None).unwrap()));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn what_is_done_is_not_planned_again() {
     inventory.standbys = ["cp1", "cp2", "cp3"].map(|node| (node.to_owned(), vec![standby(node)])).into();
     checkpointed(&mut inventory, &plan);
     assert!(pivot::plan(&inventory, IMAGE, None).unwrap().is_empty());
-    assert!(upgrade::plan(&inventory, &v("v1.36.3"), IMAGE, None).unwrap().is_empty());
+    assert!(upgrade::plan(&inventory, &v("v1.36.3"), IMAGE, None, None).unwrap().is_empty());
 }
 
 /// Somebody deleted a DaemonSet: its Pods are gone, the standby serves, and a pivot writes it as it was.
@@ -200,7 +200,7 @@ fn a_deleted_daemonset_is_restored_from_the_checkpoint() {
     );
     assert_eq!(verify::verify(&plan), Ok(()));
     assert!(
-        upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None).is_err(),
+        upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None, None).is_err(),
         "first whole, then another version"
     );
     inventory.standbys.clear();
@@ -210,10 +210,10 @@ fn a_deleted_daemonset_is_restored_from_the_checkpoint() {
 #[test]
 fn a_plan_has_the_same_id_when_made_again_and_another_for_another_target() {
     let inventory = self_hosted(1, "v1.36.3");
-    let id = |target| upgrade::plan(&inventory, &v(target), IMAGE, None).unwrap().id();
+    let id = |target| upgrade::plan(&inventory, &v(target), IMAGE, None, None).unwrap().id();
     assert_eq!(id("v1.37.2"), id("v1.37.2"));
     assert_ne!(id("v1.37.2"), id("v1.37.1"));
-    let plan = |target| upgrade::plan(&inventory, &v(target), IMAGE, None).unwrap();
+    let plan = |target| upgrade::plan(&inventory, &v(target), IMAGE, None, None).unwrap();
     assert!(!plan("v1.37.2").ends_as(&plan("v1.37.1")));
 }
 
@@ -267,7 +267,7 @@ fn a_daemonset_of_kubeadms_is_adopted_first() {
     let pod = daemonset.spec.template.spec.as_mut().unwrap();
     let master = "node-role.kubernetes.io/master".to_owned();
     pod.node_selector = Some(BTreeMap::from([(master, String::new())]));
-    let plan = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None).unwrap();
+    let plan = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None, None).unwrap();
     let first = &plan.steps[0];
     assert_eq!((first.verb, first.component), (Verb::Adopt, Some(Component::Scheduler)));
     listing(&plan);
@@ -277,7 +277,7 @@ fn a_daemonset_of_kubeadms_is_adopted_first() {
 fn the_images_follow_the_target_and_nothing_else_does() {
     let inventory = self_hosted(1, "v1.36.3");
     let image = |repository| {
-        let plan = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, repository).unwrap();
+        let plan = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, repository, None).unwrap();
         template::image(Component::ApiServer, &plan.templates[&Component::ApiServer]).unwrap().to_owned()
     };
     assert_eq!(image(None), "registry.k8s.io/kube-apiserver:v1.37.2");
@@ -337,7 +337,7 @@ fn refusals_of_an_upgrade() {
             "left bridge",
             "v1.37.2",
             |i| {
-                let plan = upgrade::plan(i, &v("v1.37.2"), IMAGE, None).unwrap();
+                let plan = upgrade::plan(i, &v("v1.37.2"), IMAGE, None, None).unwrap();
                 i.bridges.push(plan.bridge(Component::ApiServer, "cp1").unwrap());
             },
             &[Code::BridgeLeft],
@@ -347,7 +347,7 @@ fn refusals_of_an_upgrade() {
         let mut inventory = self_hosted(1, "v1.36.3");
         change(&mut inventory);
         let expected: Vec<_> = expected.iter().map(|code| code.as_str()).collect();
-        assert_eq!(codes(upgrade::plan(&inventory, &v(target), IMAGE, None)), expected, "{name}");
+        assert_eq!(codes(upgrade::plan(&inventory, &v(target), IMAGE, None, None)), expected, "{name}");
     }
 }
 

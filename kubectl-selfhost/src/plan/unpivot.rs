@@ -79,7 +79,15 @@ pub fn plan(inventory: &Inventory, node_image: &str, options: Options<'_>) -> Re
     if !findings.is_empty() {
         return Err(findings);
     }
-    Ok(Plan { goal, steps, templates, nodes, around: around(inventory, node_image), record: None })
+    Ok(Plan {
+        goal,
+        steps,
+        templates,
+        nodes,
+        around: around(inventory, node_image),
+        record: None,
+        etcd: None,
+    })
 }
 
 /// What is self-hosted by somebody else's hand: there is no DaemonSet of ours from which to start.

@@ -133,7 +133,7 @@ fn another_version_is_put_back_with_the_image_that_runs() {
 }
 
 fn upgraded(mut inventory: Inventory) -> Inventory {
-    let upgrade = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None).unwrap();
+    let upgrade = upgrade::plan(&inventory, &v("v1.37.2"), IMAGE, None, None).unwrap();
     for (component, template) in &upgrade.templates {
         inventory.daemonsets.insert(*component, template::daemonset(*component, template.clone()));
     }

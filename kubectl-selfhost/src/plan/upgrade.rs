@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use selfhost_core::component::{Component, Hosting};
 use selfhost_core::emulation::Running;
+use selfhost_core::etcd::EtcdTag;
 use selfhost_core::finding::{Code, Finding};
 use selfhost_core::version::{self, KubeVersion, MinorVersion, VersionRequest};
 
@@ -15,17 +16,18 @@ use crate::template;
 /// The plan that brings every component to `target`, or what speaks against it. What a two-step upgrade made emulate an
 /// older minor does so no longer.
 ///
-/// `repository` replaces the images' repository: `registry.example.org/k8s`.
+/// `repository` replaces the images' repository: `registry.example.org/k8s`. `etcd` is the tag to which etcd comes along.
 pub fn plan(
     inventory: &Inventory,
     target: &KubeVersion,
     node_image: &str,
     repository: Option<&str>,
+    etcd: Option<&EtcdTag>,
 ) -> Result<Plan, Vec<Finding>> {
     toward(
         inventory,
         Goal::Upgrade(target.clone()),
-        &Target { version: target, repository, emulated: None },
+        &Target { version: target, repository, emulated: None, etcd },
         node_image,
     )
 }
@@ -40,7 +42,7 @@ pub fn emulate(
 ) -> Result<Plan, Vec<Finding>> {
     let emulated = emulation::first_step(inventory, target);
     let goal = Goal::Emulate(target.clone());
-    let to = |emulated| Target { version: target, repository, emulated };
+    let to = |emulated| Target { version: target, repository, emulated, etcd: None };
     match emulated {
         Ok(minor) => toward(inventory, goal, &to(Some(minor)), node_image),
         Err(mut findings) => {
@@ -57,6 +59,8 @@ struct Target<'a> {
     repository: Option<&'a str>,
     /// The minor that the components are to emulate, beyond what their operator chose.
     emulated: Option<MinorVersion>,
+    /// The tag to which etcd comes along.
+    etcd: Option<&'a EtcdTag>,
 }
 
 fn toward(
@@ -68,6 +72,11 @@ fn toward(
     let target = to.version;
     let (nodes, mut findings) = survey(inventory, &goal);
     findings.extend(preconditions::skew(inventory, target));
+    let etcd = to.etcd.map(|tag| super::etcd::plan(inventory, tag, to.repository)).transpose();
+    let etcd = etcd.unwrap_or_else(|more| {
+        findings.extend(more);
+        None
+    });
     let mut templates = BTreeMap::new();
     let mut server = Running::from(target.clone());
     for component in Component::ALL {
@@ -100,7 +109,8 @@ fn toward(
     if !findings.is_empty() {
         return Err(findings);
     }
-    let mut steps = preconditions::adoptions(inventory);
+    let mut steps = etcd.as_ref().map(super::etcd::Etcd::steps).unwrap_or_default();
+    steps.extend(preconditions::adoptions(inventory));
     for (component, template) in &templates {
         let hash = template.metadata.as_ref().and_then(template::sealed_hash).unwrap_or_default();
         for node in nodes.keys() {
@@ -115,10 +125,11 @@ fn toward(
         templates,
         nodes,
         around: around(inventory, node_image),
+        etcd,
     };
     let mut plan = plan.with_checkpoints(inventory, |_| true);
-    if let (Some(configuration), Some(record)) = (&inventory.kubeadm, &plan.record)
-        && recorded_version(configuration).is_some_and(|recorded| recorded != *record)
+    if let Some(configuration) = &inventory.kubeadm
+        && configuration_with(configuration, &plan) != *configuration
     {
         plan.steps.push(Step { verb: Verb::Record, component: None, node: None });
     }
@@ -176,6 +187,23 @@ pub fn versions_on_nodes(inventory: &Inventory) -> Vec<KubeVersion> {
     versions.sort();
     versions.dedup();
     versions
+}
+
+/// kubeadm's `ClusterConfiguration` as it is to be when the plan is done; every other byte stays.
+pub fn configuration_with(configuration: &str, plan: &Plan) -> String {
+    let mut text = configuration.to_owned();
+    // What is the same in another spelling stays as it is spelled.
+    if let Some(target) = &plan.record
+        && recorded_version(&text).is_some_and(|recorded| recorded != *target)
+    {
+        text = record_version(&text, target);
+    }
+    if let Some(etcd) = &plan.etcd
+        && super::etcd::recorded_tag(&text).is_some_and(|recorded| recorded != etcd.tag.to_string())
+    {
+        text = super::etcd::record_tag(&text, &etcd.tag);
+    }
+    text
 }
 
 /// The `kubernetesVersion` of kubeadm's `ClusterConfiguration`.

@@ -35,6 +35,15 @@ pub enum Unsafe {
     /// A swap does not end.
     #[error("{0}: its swap is never ended")]
     Open(Step),
+    /// etcd is upgraded, and what it has was not saved before.
+    #[error("{0}: no snapshot of etcd was taken before")]
+    NoSnapshot(Step),
+    /// More than one member of etcd at a time, or one member twice.
+    #[error("{0}: etcd's members must go one at a time, each once")]
+    Members(Step),
+    /// etcd is upgraded when a component was touched already.
+    #[error("{0}: etcd comes before any component")]
+    EtcdLate(Step),
     /// The version skew policy wants another order of components.
     #[error("{0}: {1} must be replaced before it")]
     Order(Step, Component),
@@ -53,6 +62,7 @@ pub fn verify(plan: &Plan) -> Result<(), Unsafe> {
     }
     verify_removals(plan)?;
     verify_standbys(plan)?;
+    verify_etcd(&plan.steps)?;
     // Where nothing of a component is, nothing can be taken away, and its standby serves already.
     let is_lost = |component: Component, node: &str| {
         plan.nodes.get(node).is_some_and(|it| it.standby && !it.hosting.contains_key(&component))
@@ -117,6 +127,23 @@ fn verify_standbys(plan: &Plan) -> Result<(), Unsafe> {
     Ok(())
 }
 
+/// etcd's members go one at a time, after a snapshot, before any component.
+fn verify_etcd(steps: &[Step]) -> Result<(), Unsafe> {
+    for (index, step) in steps.iter().enumerate().filter(|(_, step)| step.verb == Verb::UpgradeEtcd) {
+        let before = &steps[..index];
+        if !before.iter().any(|step| step.verb == Verb::Snapshot) {
+            return Err(Unsafe::NoSnapshot(step.clone()));
+        }
+        if step.node.is_none() || before.contains(step) {
+            return Err(Unsafe::Members(step.clone()));
+        }
+        if before.iter().any(|step| step.component.is_some()) {
+            return Err(Unsafe::EtcdLate(step.clone()));
+        }
+    }
+    Ok(())
+}
+
 /// `back` for the way to an older version, on which the order of components is the other way round.
 fn verify_steps(steps: &[Step], back: bool, is_lost: impl Fn(Component, &str) -> bool) -> Result<(), Unsafe> {
     let mut open: Option<Swap> = None;
@@ -167,7 +194,14 @@ fn verify_steps(steps: &[Step], back: bool, is_lost: impl Fn(Component, &str) ->
             Verb::Start | Verb::Release => return Err(Unsafe::NoBridge(step.clone())),
             Verb::Restore if !swap.withdrawn => return Err(Unsafe::TwoCopies(step.clone())),
             Verb::Restore => swap.proven = false,
-            Verb::HandOver | Verb::Adopt | Verb::Checkpoint | Verb::Record | Verb::Remove | Verb::Clean => {}
+            Verb::Snapshot
+            | Verb::UpgradeEtcd
+            | Verb::HandOver
+            | Verb::Adopt
+            | Verb::Checkpoint
+            | Verb::Record
+            | Verb::Remove
+            | Verb::Clean => {}
         }
     }
     open.map_or(Ok(()), |swap| Err(Unsafe::Open(swap.first)))
@@ -289,6 +323,23 @@ mod tests {
             Ok(()),
             "on the way back the API servers come last"
         );
+    }
+
+    #[test]
+    fn etcds_members_go_one_at_a_time_after_a_snapshot() {
+        let step =
+            |verb, node: Option<&str>| Step { verb, component: None, node: node.map(ToOwned::to_owned) };
+        let snapshot = || step(Verb::Snapshot, Some("a"));
+        let upgrade = |node| step(Verb::UpgradeEtcd, Some(node));
+        let swap = || Step { component: Some(Component::ApiServer), ..step(Verb::Bridge, Some("a")) };
+        assert_eq!(verify_etcd(&[snapshot(), upgrade("a"), upgrade("b"), swap()]), Ok(()));
+        assert_eq!(verify_etcd(&[upgrade("a")]), Err(Unsafe::NoSnapshot(upgrade("a"))));
+        assert_eq!(verify_etcd(&[upgrade("a"), snapshot()]), Err(Unsafe::NoSnapshot(upgrade("a"))));
+        let all = step(Verb::UpgradeEtcd, None);
+        assert_eq!(verify_etcd(&[snapshot(), all.clone()]), Err(Unsafe::Members(all)));
+        let twice = [snapshot(), upgrade("a"), upgrade("a")];
+        assert_eq!(verify_etcd(&twice), Err(Unsafe::Members(upgrade("a"))));
+        assert_eq!(verify_etcd(&[snapshot(), swap(), upgrade("a")]), Err(Unsafe::EtcdLate(upgrade("a"))));
     }
 
     #[test]

@@ -154,6 +154,12 @@ codes! {
     EmulationMisfit = "SH0231", Error;
     /// A two-step upgrade is not finished, and the target is another minor.
     EmulationOpen = "SH0232", Error;
+    /// etcd is not made of static Pods on the control-plane nodes.
+    EtcdExternal = "SH0240", Error;
+    /// etcd must come to a newer patch of its minor version before it comes to the next one.
+    EtcdPatchFirst = "SH0241", Error;
+    /// A member of etcd cannot be upgraded to this image, by the word of the image and of the node.
+    EtcdUnfit = "SH0242", Error;
     /// The target does not start.
     TargetFails = "SH0301", Error;
 }

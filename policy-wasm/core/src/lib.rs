@@ -6,6 +6,7 @@
 
 pub mod component;
 pub mod emulation;
+pub mod etcd;
 pub mod finding;
 pub mod flags;
 pub mod labels;

@@ -58,6 +58,15 @@ impl Module {
         }
     }
 
+    /// The module for the etcd that clusters are upgraded to.
+    pub(super) fn etcd_upgrade() -> Self {
+        Self::Committed {
+            go_mod: include_str!("../../go/etcd-upgrade/go.mod"),
+            go_sum: include_str!("../../go/etcd-upgrade/go.sum"),
+            tools: include_str!("../../go/etcd/tools.go"),
+        }
+    }
+
     /// Puts go.mod, go.sum and tools.go into `directory`.
     pub(super) fn write(&self, directory: &Path, go: &Go) -> Result<()> {
         match self {
@@ -149,7 +158,12 @@ mod tests {
             assert!(go_mod.contains(&format!("require k8s.io/kubernetes {version}\n")));
             assert!(go_sum.contains(&format!("k8s.io/kubernetes {version} h1:")));
         }
-        let Module::Committed { go_mod, .. } = Module::etcd() else { panic!("etcd is committed") };
-        assert!(go_mod.contains(&format!("go.etcd.io/etcd/server/v3 {}\n", super::super::ETCD_VERSION)));
+        let etcd = super::super::ETCD_VERSION;
+        let upgrade = super::super::ETCD_UPGRADE_VERSION;
+        for (version, module) in [(etcd, Module::etcd()), (upgrade, Module::etcd_upgrade())] {
+            let Module::Committed { go_mod, go_sum, .. } = module else { panic!("{version} is committed") };
+            assert!(go_mod.contains(&format!("go.etcd.io/etcd/server/v3 {version}\n")));
+            assert!(go_sum.contains(&format!("go.etcd.io/etcd/server/v3 {version} h1:")));
+        }
     }
 }

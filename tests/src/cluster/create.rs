@@ -96,9 +96,11 @@ impl Cluster {
             self.state.nodes.iter().map(|node| Machine::new(&self.state, node, &self.layout)).collect();
         progress.step("nodes started", || self.start(&machines, &images))?;
         let kubelets: Vec<&Machine> = machines.iter().filter(|it| it.node().role.has_kubelet()).collect();
-        if let Some(image) = &images.node {
-            progress.step("node image loaded", || {
-                kubelets.iter().try_for_each(|machine| runtime::load(machine, image))
+        let more: Vec<&Image> = images.node.iter().chain(&images.etcd_upgrade).collect();
+        if !more.is_empty() {
+            let all = || kubelets.iter().flat_map(|machine| more.iter().map(move |image| (machine, image)));
+            progress.step("further images loaded", || {
+                all().try_for_each(|(machine, image)| runtime::load(machine, image))
             })?;
         }
 
@@ -160,6 +162,8 @@ struct Images {
     store: Store,
     /// The project's own. It changes with every edit, so it is not part of the store.
     node: Option<Image>,
+    /// Another etcd. Few clusters want it, so it is not part of the store either.
+    etcd_upgrade: Vec<Image>,
 }
 
 impl Images {
@@ -177,8 +181,9 @@ impl Images {
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         images.dedup();
         let node = if spec.own_images { Some(images::node::image(progress)?) } else { None };
+        let etcd_upgrade = if spec.etcd_upgrade { images::of_etcd_upgrade(progress)? } else { Vec::new() };
         let name: Vec<String> = versions.iter().map(ToString::to_string).collect();
         let store = Store::ensure(&paths::cache()?, &name.join("+"), &images, progress)?;
-        Ok(Self { store, node })
+        Ok(Self { store, node, etcd_upgrade })
     }
 }

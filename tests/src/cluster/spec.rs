@@ -38,6 +38,8 @@ pub struct Spec {
     pub upgrade_images: bool,
     /// Also build and load the project's own images.
     pub own_images: bool,
+    /// Also build and load the images of the etcd that clusters are upgraded to.
+    pub etcd_upgrade: bool,
 }
 
 impl Spec {
@@ -52,6 +54,7 @@ impl Spec {
             proxy_mode: ProxyMode::Iptables,
             upgrade_images: true,
             own_images: true,
+            etcd_upgrade: false,
         }
     }
 

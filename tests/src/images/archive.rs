@@ -46,18 +46,24 @@ pub(super) struct Archive {
     reference: String,
     entries: Vec<Entry>,
     entrypoint: Option<&'static str>,
+    env: Option<&'static str>,
 }
 
 impl Archive {
     /// An image called `reference` (name and tag) of `entries`.
     pub(super) fn new(reference: String, mut entries: Vec<Entry>) -> Self {
         entries.sort();
-        Self { reference, entries, entrypoint: None }
+        Self { reference, entries, entrypoint: None, env: None }
     }
 
     /// What the image runs when a Pod gives no command.
     pub(super) fn entrypoint(self, program: &'static str) -> Self {
         Self { entrypoint: Some(program), ..self }
+    }
+
+    /// A `NAME=value` that its programs find in their environment.
+    pub(super) fn env(self, variable: &'static str) -> Self {
+        Self { env: Some(variable), ..self }
     }
 
     /// The image in `directory`, made if it is missing or made from other files.
@@ -107,7 +113,11 @@ impl Archive {
                 Ok(json!([entry.path, entry.source, metadata.len(), changed.as_nanos().to_string()]))
             })
             .collect();
-        Ok(json!({"format": 1, "entrypoint": self.entrypoint, "files": files?}))
+        let mut made_from = json!({"format": 1, "entrypoint": self.entrypoint, "files": files?});
+        if let Some(env) = self.env {
+            made_from["env"] = env.into();
+        }
+        Ok(made_from)
     }
 
     /// Writes the archive and returns the manifest's digest.
@@ -118,11 +128,13 @@ impl Archive {
         let layer_digest = sha256(digest);
 
         let (_, tag) = split_tag(&self.reference);
+        let search = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let env: Vec<&str> = [search].into_iter().chain(self.env).collect();
         let config = Blob::new(&json!({
             "architecture": architecture(),
             "os": "linux",
             "config": {
-                "Env": ["PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Env": env,
                 "Entrypoint": self.entrypoint.map(|program| [program]),
             },
             "rootfs": {"type": "layers", "diff_ids": [layer_digest]},

@@ -112,24 +112,7 @@ impl Retire {
     /// Makes sure that the kept copy is on disk, whole.
     fn keep(&self, manifest: &files::Content, kept: &Path) -> Result<(), Error> {
         self.check_planned(&manifest.digest)?;
-        files::create_private_dir(&self.kept)?;
-        match files::read(kept)? {
-            Some(copy) if copy.digest == self.planned => return Ok(()),
-            Some(other) => set_aside(kept, &other)?,
-            None => {}
-        }
-        files::write(kept, manifest)?;
-        let Some(copy) = files::read(kept)? else {
-            return Err(Error::NotKept(kept.to_owned()));
-        };
-        if copy.digest != self.planned {
-            return Err(Error::Damaged {
-                path: kept.to_owned(),
-                found: copy.digest,
-                expected: self.planned.clone(),
-            });
-        }
-        Ok(())
+        keep(manifest, kept)
     }
 
     fn remove(&self) -> Result<(), Error> {
@@ -176,7 +159,7 @@ impl Restore {
 
 impl OtherImage {
     /// The manifest with the other image. Every other byte stays: comments, order and all.
-    fn put_into(&self, manifest: &files::Content, path: &Path) -> Result<files::Content, Error> {
+    pub(super) fn put_into(&self, manifest: &files::Content, path: &Path) -> Result<files::Content, Error> {
         // What is no text has no such line.
         let text = std::str::from_utf8(&manifest.bytes).unwrap_or_default();
         let names_it = |line: &str| {
@@ -196,6 +179,24 @@ impl OtherImage {
     }
 }
 
+/// Makes sure that a copy of the manifest is on disk as `kept`, whole. Another one of that name is set aside.
+pub(super) fn keep(manifest: &files::Content, kept: &Path) -> Result<(), Error> {
+    if let Some(directory) = kept.parent() {
+        files::create_private_dir(directory)?;
+    }
+    match files::read(kept)? {
+        Some(copy) if copy.digest == manifest.digest => return Ok(()),
+        Some(other) => set_aside(kept, &other)?,
+        None => {}
+    }
+    files::write(kept, manifest)?;
+    let copy = files::read(kept)?.ok_or_else(|| Error::NotKept(kept.to_owned()))?;
+    if copy.digest == manifest.digest {
+        return Ok(());
+    }
+    Err(Error::Damaged { path: kept.to_owned(), found: copy.digest, expected: manifest.digest.clone() })
+}
+
 /// Keeps another generation of a kept manifest under a name with its hash.
 fn set_aside(kept: &Path, other: &files::Content) -> Result<(), Error> {
     let mut name = kept.file_name().unwrap_or_default().to_owned();
@@ -210,7 +211,8 @@ fn set_aside(kept: &Path, other: &files::Content) -> Result<(), Error> {
     }
 }
 
-fn kept_path(directory: &Path, file: &Path) -> Result<PathBuf, Error> {
+/// Where a manifest is kept.
+pub(super) fn kept_path(directory: &Path, file: &Path) -> Result<PathBuf, Error> {
     let name: &OsStr = file.file_name().ok_or_else(|| Error::NoName(file.to_owned()))?;
     Ok(directory.join(name))
 }

@@ -4,12 +4,14 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use selfhost_core::component::Component;
 use selfhost_prober::{Budget, Handle, Load, Mode, Prober, Report};
 
 use super::super::journal;
+use super::allowance::Allowance;
 use super::report::{Summary, done};
 use super::{Job, Operator, unsafe_plan};
 use crate::api::ApiError;
@@ -93,7 +95,7 @@ impl Operator<'_> {
                     operation.finish().await
                 }?;
                 return Err(Failure::message("the cluster changed since the plan was made", Exit::Failure)
-                    .with_hint(format!("plan again: {}", plan.goal.command())));
+                    .with_hint(format!("plan again: {}", plan.command())));
             }
         };
         let plan = &plan;
@@ -150,14 +152,15 @@ impl Operator<'_> {
         let Some(error) = outcome.error else {
             operation.finish().await?;
             summary.availability = Some(report);
-            self.write_summary(terminal, &summary, &done(&plan.goal, progress.elapsed()))?;
+            self.write_summary(terminal, &summary, &done(plan, progress.elapsed()))?;
             return Ok(Exit::Success);
         };
         match back {
             Some(Ok(())) => {
                 operation.finish().await?;
+                let stays = if plan.etcd.is_some() { " Only etcd stays where it came to." } else { "" };
                 let text = format!(
-                    "`{}` failed and was taken back: the control plane is as it was before, after {:.0} s.",
+                    "`{}` failed and was taken back: the control plane is as it was before, after {:.0} s.{stays}",
                     plan.goal, summary.seconds
                 );
                 summary.failure = Some(error.to_string());
@@ -197,14 +200,15 @@ impl Operator<'_> {
 
     /// Carries out the steps of `plan`; with `budgeted` they stop when the budget is spent.
     async fn execute(&self, course: &Course<'_>, plan: &Plan, budgeted: bool) -> Outcome {
-        let budget = Budget {
+        let budget = Mutex::new(Allowance::new(Budget {
             max_failed: self.args.max_failed_requests,
             max_gap: self.args.max_gap.limit().unwrap_or(Duration::MAX),
-        };
+        }));
         let gate = |step: &Step| {
             course.prober.mark(&step.to_string());
             if budgeted {
-                budget.check(&course.prober.snapshot()).map_err(|exceeded| exceeded.to_string())
+                let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
+                budget.check(step, &course.prober.snapshot())
             } else {
                 Ok(())
             }
@@ -275,7 +279,9 @@ fn is_taken_back(goal: &Goal, outcome: &Outcome, error: &ExecuteError) -> bool {
         | ExecuteError::LockLost(_)
         | ExecuteError::Stale { .. } => false,
     };
-    fails && outcome.changed && goal.changes_templates()
+    // An etcd that does not serve was taken back by itself, and nothing else was touched yet.
+    let of_etcd = outcome.at == Some(Verb::UpgradeEtcd);
+    fails && outcome.changed && goal.changes_templates() && !of_etcd
 }
 
 #[cfg(test)]
@@ -295,6 +301,7 @@ mod tests {
         for (goal, error, at, changed, expected) in [
             (&upgrade, fails(), Verb::Await, true, true),
             (&upgrade, fails(), Verb::Bridge, true, true),
+            (&upgrade, fails(), Verb::UpgradeEtcd, true, false),
             (&upgrade, fails(), Verb::Bridge, false, false),
             (&upgrade, ExecuteError::Budget("spent".to_owned()), Verb::Release, true, true),
             (&upgrade, timeout(), Verb::Await, true, true),

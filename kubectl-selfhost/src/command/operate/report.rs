@@ -10,7 +10,7 @@ use selfhost_prober::Report;
 use super::super::probe;
 use super::Operator;
 use crate::cli::output::{DataFormat, Format};
-use crate::plan::Goal;
+use crate::plan::{Goal, Plan};
 use crate::render::document;
 use crate::terminal::Terminal;
 
@@ -66,9 +66,9 @@ impl Operator<'_> {
 }
 
 /// The last lines of an operation that reached its goal.
-pub(super) fn done(goal: &Goal, took: Duration) -> String {
+pub(super) fn done(plan: &Plan, took: Duration) -> String {
     let took = format!("after {:.0} s", took.as_secs_f64());
-    let what = match goal {
+    let what = match &plan.goal {
         Goal::Emulate(target) => {
             let before = emulation::before(target).map_or_else(String::new, |minor| minor.to_string());
             return format!(
@@ -83,7 +83,8 @@ pub(super) fn done(goal: &Goal, took: Duration) -> String {
         Goal::Refresh => "Every standby holds what runs now".to_owned(),
         Goal::Abort(goal) => format!("The control plane is as it was before `{goal}`"),
     };
-    format!("{what}, {took}.\nNext: kubectl selfhost status")
+    let etcd = plan.etcd.as_ref().map(|etcd| format!(" and etcd {}", etcd.tag.version())).unwrap_or_default();
+    format!("{what}{etcd}, {took}.\nNext: kubectl selfhost status")
 }
 
 /// Writes findings for people.
