@@ -1,6 +1,8 @@
 //! etcd comes along with an upgrade, and is taken back where its image does not start.
 
 use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use selfhost_tests::binaries::{ETCD_BAD_TAG, ETCD_TAG, ETCD_UPGRADE_TAG};
@@ -57,11 +59,20 @@ fn pause(cluster: &Cluster, tag: &str) -> Result<Outcome> {
 fn as_it_should_be(cluster: &Cluster, tag: &str) -> Result<()> {
     settled(cluster)?;
     left::nothing_of_an_operation(cluster)?;
-    let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
-    let rows = status["components"].as_array().into_iter().flatten();
-    let etcd: Vec<_> = rows.filter(|row| row["component"] == "etcd").collect();
     let image = format!("registry.k8s.io/etcd:{tag}");
-    ensure!(etcd.len() == 1 && etcd[0]["image"] == image && etcd[0]["ready"] == true, "{etcd:#?}");
+    let begin = Instant::now();
+    let status = loop {
+        let status = run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json()?;
+        let rows = status["components"].as_array().into_iter().flatten();
+        let etcd: Vec<_> = rows.filter(|row| row["component"] == "etcd").collect();
+        ensure!(etcd.len() == 1 && etcd[0]["image"] == image, "{etcd:#?}");
+        // It serves; the kubelet asks it every ten seconds, and later where it had to start it twice.
+        if etcd[0]["ready"] == true {
+            break status;
+        }
+        ensure!(begin.elapsed() < Duration::from_secs(90), "{etcd:#?}");
+        thread::sleep(Duration::from_secs(1));
+    };
     ensure!(common::hosting(&status) == ["self-hosted"; 3], "{status:#}");
     let value = cluster.kubectl(&["get", "configmap", "before", "-o", "jsonpath={.data.key}"])?;
     ensure!(value == "value", "{value}");
