@@ -24,6 +24,7 @@ mod kills;
 mod power_cuts;
 mod random;
 mod round_trip;
+mod two_step;
 
 /// Load in requests per second.
 const RATE: u32 = 200;
@@ -58,6 +59,8 @@ enum What {
         #[arg(long, default_value_t = 3)]
         times: u32,
     },
+    /// A minor upgrade in two steps under load, taken back in between.
+    TwoStep,
     /// Power cuts of every control-plane node at random moments of every operation.
     PowerCuts {
         /// How many.
@@ -108,6 +111,7 @@ fn run(what: &What) -> Result<()> {
         What::Repeat { times, control_planes } => repeat(*times, *control_planes, &progress),
         What::Upgrade => compare(&progress),
         What::RoundTrip { times } => round_trip::run(*times, &progress),
+        What::TwoStep => two_step::run(&progress),
         What::PowerCuts { times, control_planes, seed } => {
             power_cuts::run(*times, *control_planes, *seed, &progress)
         }

@@ -238,6 +238,8 @@ fn kubelet_configuration(split_cgroups: bool) -> Value {
         "failSwapOn": false,
         // The disk is shared with whatever else this machine does.
         "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%", "nodefs.inodesFree": "0%"},
+        // Nor are images removed when it is nearly full: there is no registry from which the pause image would come back.
+        "imageGCHighThresholdPercent": 100,
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
     });
     if split_cgroups {
