@@ -25,7 +25,7 @@ impl ApiServer {
 
     fn listen(listener: TcpListener, fixture: &str) -> Self {
         let address = listener.local_addr().unwrap();
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(fixture);
+        let directory = Path::new("../tests/fixtures").join(fixture);
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stopped);
         let methods = Arc::new(Mutex::new(BTreeSet::new()));

@@ -6,7 +6,8 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use super::Cli;
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/commands.md");
+/// From the directory of the package, where cargo runs its tests.
+const PATH: &str = "../docs/reference/commands.md";
 
 /// Fails when the file is not what the definitions say. `UPDATE_DOCS=1 cargo test -p kubectl-selfhost reference`
 /// writes it.

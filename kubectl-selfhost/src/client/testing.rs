@@ -1,6 +1,6 @@
 //! An API server for tests, in memory.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use http::{Request, Response, StatusCode};
@@ -42,7 +42,7 @@ pub(crate) fn mock(answer: impl Fn(&str) -> Answer + Send + 'static) -> (Client,
 
 /// The cluster of `tests/fixtures/<name>`: what has no file there is answered with 404.
 pub(crate) fn fixture(name: &str) -> impl Fn(&str) -> Answer + Send + 'static {
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures").join(name);
+    let directory = Path::new("../tests/fixtures").join(name);
     assert!(directory.is_dir(), "{}", directory.display());
     move |path| match std::fs::read_to_string(directory.join(file_of(path))) {
         Ok(body) => (StatusCode::OK, body),
