@@ -288,6 +288,9 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
     let has_standby = inventory.checkpoint(node).is_some();
     let is_lost = is_lost(inventory, component, node);
 
+    let stays = |hosting| instances.iter().any(|i| i.hosting == hosting && !i.is_ending());
+    let is_mixed = stays(Hosting::StaticPod) && stays(Hosting::SelfHosted);
+
     let verbs: &[Verb] = match (component, replaced, bridged) {
         _ if is_lost => &[Verb::Apply, Verb::Start, Verb::Await],
         (_, true, false) => &[],
@@ -328,7 +331,15 @@ fn swap(inventory: &Inventory, component: Component, node: &str, wanted: &str) -
             Verb::HandOver,
         ],
     };
-    steps(component, node, verbs)
+    let mut steps = steps(component, node, verbs);
+    if is_mixed {
+        // The DaemonSet's Pod ends again and again, because the port is taken, and the kubelet waits longer each time: it
+        // goes first, and when the node is handed over it is made anew.
+        let withdraw = Step { verb: Verb::Withdraw, component: Some(component), node: Some(node.to_owned()) };
+        let at = steps.iter().position(|step| step.verb == Verb::Retire).unwrap_or(steps.len());
+        steps.insert(at, withdraw);
+    }
+    steps
 }
 
 /// These acts, one after the other, on one component of one node.

@@ -15,6 +15,7 @@ use futures::future::join_all;
 use kube::Client;
 use selfhost_core::component::Component;
 use selfhost_core::finding::{Code, Finding, Severity};
+use selfhost_core::labels;
 
 use crate::inventory::Inventory;
 use crate::node_task::KEPT;
@@ -201,7 +202,26 @@ fn node_findings(inventory: &Inventory, plan: &Plan, node: &str, facts: &NodeFac
         }
     }
     findings.extend(nothing_to_restore(plan, node, facts));
+    findings.extend(no_standby(plan, node, facts));
     findings
+}
+
+/// A static API server goes only where something else starts one after a power cut. The plan knows the standby by its Pod,
+/// which the kubelet shows for up to two minutes after its manifests have gone. Pure.
+fn no_standby(plan: &Plan, node: &str, facts: &NodeFacts) -> Option<Finding> {
+    // A checkpoint at the end of a plan has no component, and comes too late.
+    let has = |verb| {
+        let step = Step { verb, component: Some(Component::ApiServer), node: Some(node.to_owned()) };
+        plan.steps.contains(&step)
+    };
+    let counted_on =
+        plan.nodes.get(node).is_some_and(|node| node.standby) && has(Verb::Retire) && !has(Verb::Checkpoint);
+    let is_there = facts.report.manifests.keys().any(|name| name.starts_with(labels::STANDBY));
+    (counted_on && !is_there).then(|| {
+        let message = "has no manifest any more, and the kubelet still shows its Pod";
+        Finding::new(Code::Unhealthy, format!("standby on {node}"), message)
+            .hint("the kubelet sees it within two minutes: run the command again")
+    })
 }
 
 /// What speaks against putting manifests back on one node. Pure.

@@ -8,8 +8,15 @@ use serde_json::Value;
 
 /// A kubeadm cluster of static Pods, all of them ready.
 pub(crate) fn cluster(name: &str, control_planes: u8) -> Result<Cluster> {
-    let mut spec = Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?);
-    spec.control_planes = control_planes;
+    up(Spec { control_planes, ..Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?) })
+}
+
+/// The same with one node, and encryption at rest of every object.
+pub(crate) fn encrypted(name: &str) -> Result<Cluster> {
+    up(Spec { encrypt: true, ..Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?) })
+}
+
+fn up(spec: Spec) -> Result<Cluster> {
     let cluster = Cluster::up(&spec, &Progress::stderr())?;
     settled(&cluster)?;
     Ok(cluster)

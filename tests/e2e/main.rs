@@ -10,4 +10,5 @@ mod common;
 mod etcd;
 mod kill;
 mod operations;
+mod recover;
 mod standby;

@@ -68,6 +68,9 @@ struct Up {
     /// kubeadm documents (YAML or JSON) to merge over the defaults, by kind: maps merged, lists replaced.
     #[arg(long, value_name = "FILE")]
     kubeadm_config: Option<PathBuf>,
+    /// Encrypt every object in etcd, with a key on the nodes' disks.
+    #[arg(long)]
+    encrypt: bool,
     /// How kube-proxy programs the kernel.
     #[arg(long, value_enum, default_value_t)]
     proxy_mode: ProxyMode,
@@ -195,6 +198,7 @@ fn spec(up: Up) -> Spec {
         control_planes: up.control_planes,
         workers: up.workers,
         kubeadm_config: up.kubeadm_config,
+        encrypt: up.encrypt,
         proxy_mode: up.proxy_mode,
         upgrade_images: !up.no_upgrade_images,
         own_images: !up.no_own_images,

@@ -27,6 +27,7 @@ use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use serde_json::Value;
 
+pub(crate) use self::manifest::is_recovered;
 use self::watch::{Seen, Servers, Waited};
 use crate::etcd::{self, Endpoint, Etcd};
 use crate::files::{self, Content};

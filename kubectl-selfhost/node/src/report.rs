@@ -113,6 +113,8 @@ pub struct Retire {
     pub kept: PathBuf,
     /// SHA-256 of the kept manifest.
     pub sha256: String,
+    /// Whether it is kept beside the one that is to be put back, because `recover` made it.
+    pub aside: bool,
     /// False when an earlier run had already removed the manifest.
     pub removed: bool,
     /// How long it took until nobody listened on the port, in milliseconds.

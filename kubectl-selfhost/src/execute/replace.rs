@@ -83,7 +83,11 @@ fn hash_of(daemonset: &DaemonSet) -> Option<&str> {
 
 /// What the node part reports of a manifest that it took away.
 #[derive(Debug, Deserialize)]
-struct Retired {}
+struct Retired {
+    /// Whether another manifest stays the one that is to be put back.
+    #[serde(default)]
+    aside: bool,
+}
 
 /// Moves the static manifest away, waits until its server has stopped listening, and labels the node.
 pub async fn retire(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
@@ -111,8 +115,10 @@ pub async fn retire(context: &Context<'_>, component: Component, node: &str) -> 
         limit: STOP_LISTENING,
     };
     context.progress.waiting(&format!("{name} on {node}"));
-    node_task::run::<Retired>(&context.client, &task).await?;
-    hand_to_daemonset(context, component, node, kept(context, component)).await
+    let retired = node_task::run::<Retired>(&context.client, &task).await?;
+    // What the node says of the other one stays true.
+    let kept = kept(context, component).filter(|_| !retired.aside);
+    hand_to_daemonset(context, component, node, kept).await
 }
 
 /// Whether the node carries the component's label already.
@@ -152,8 +158,12 @@ pub async fn hand_to_daemonset(
 /// the DaemonSet controller makes the next one only then.
 pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     // An interrupted operation may have moved the static manifest away, and not come to this.
-    if !is_handed_over(context, component, node).await? {
-        hand_to_daemonset(context, component, node, kept(context, component)).await?;
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let now = api::get(&nodes, node).await?.unwrap_or_default();
+    if !now.labels().contains_key(labels::node_label(component)) {
+        // Whether that manifest is the one to be put back is not known here: an earlier note is nearer to the truth.
+        let kept = kept(context, component).filter(|_| Kept::on(component, &now).is_none());
+        hand_to_daemonset(context, component, node, kept).await?;
     }
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let wanted = context.plan.hash(component);

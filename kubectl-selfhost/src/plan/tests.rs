@@ -207,6 +207,51 @@ fn a_deleted_daemonset_is_restored_from_the_checkpoint() {
     assert!(pivot::plan(&inventory, IMAGE, None).is_err(), "nothing is left to start from");
 }
 
+/// `selfhost-node recover` made a static Pod of the DaemonSet, whose own Pod cannot have the port.
+#[test]
+fn what_was_recovered_is_pivoted_again() {
+    let mut inventory = self_hosted(1, "v1.36.3");
+    let api_server = Component::ApiServer;
+    let daemonset = inventory.daemonsets.get_mut(&api_server).unwrap();
+    let template = daemonset.spec.template.spec.as_mut().unwrap();
+    let uses_it = json!({"name": "X", "value": "$(HOST_IP):1"});
+    template.containers[0].env.as_mut().unwrap().push(serde_json::from_value(uses_it).unwrap());
+    let mut pod = static_pod(api_server, "cp1", "10.0.0.11", "v1.36.3");
+    pod.metadata.annotations.as_mut().unwrap().insert(labels::RECOVERED.into(), "true".into());
+    let mut spec = template.clone();
+    spec.node_selector = None;
+    spec.automount_service_account_token = None;
+    let variable = &mut spec.containers[0].env.as_mut().unwrap()[0];
+    (variable.value, variable.value_from) = (Some("10.0.0.11".into()), None);
+    pod.spec = Some(spec);
+    let fails = inventory.instances.iter_mut().find(|instance| instance.component == api_server).unwrap();
+    fails.pod.status.as_mut().unwrap().conditions = None;
+    let instance = Instance { component: api_server, node: "cp1".into(), hosting: Hosting::StaticPod, pod };
+    inventory.instances.push(instance);
+    inventory.standbys.clear();
+
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
+    let steps = listing(&plan);
+    insta::assert_snapshot!(steps, @r"
+    cp1 kube-apiserver: start bridge
+    cp1 kube-apiserver: keep address announced
+    cp1 kube-apiserver: write checkpoint
+    cp1 kube-apiserver: write DaemonSet
+    cp1 kube-apiserver: withdraw from DaemonSet
+    cp1 kube-apiserver: move static manifest away
+    cp1 kube-apiserver: wait until ready
+    cp1 kube-apiserver: release bridge
+    ");
+    assert!(!format!("{:?}", plan.templates[&api_server]).contains(labels::RECOVERED));
+
+    inventory.daemonsets.remove(&api_server);
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
+    assert!(
+        !format!("{:?}", plan.templates[&api_server]).contains(labels::RECOVERED),
+        "nor without a DaemonSet"
+    );
+}
+
 #[test]
 fn a_plan_has_the_same_id_when_made_again_and_another_for_another_target() {
     let inventory = self_hosted(1, "v1.36.3");

@@ -5,7 +5,7 @@ use selfhost_core::component::Component;
 use super::inspect::{Divert, NodeFacts, Port, Process, Report};
 use super::*;
 use crate::plan::pivot;
-use crate::plan::tests::{IMAGE, kubeadm};
+use crate::plan::tests::{IMAGE, checkpointed, kubeadm};
 
 fn healthy() -> NodeFacts {
     let manifests = Component::ALL.map(|component| (format!("{component}.yaml"), "00".to_owned()));
@@ -54,6 +54,22 @@ fn a_bridge_of_ours_does_not_stand_in_its_own_way() {
     let mut facts = healthy();
     facts.report.ports[0].free = false;
     assert_eq!(node_findings(&inventory, &plan, "cp1", &facts), []);
+}
+
+#[test]
+fn a_standby_without_a_manifest_is_none() {
+    let mut inventory = kubeadm(1, "v1.36.3");
+    let found = |inventory: &Inventory, facts: &NodeFacts| {
+        let plan = pivot::plan(inventory, IMAGE, None).unwrap();
+        node_findings(inventory, &plan, "cp1", facts).iter().map(|it| it.code).collect::<Vec<_>>()
+    };
+    let mut facts = healthy();
+    assert_eq!(found(&inventory, &facts), [], "the plan writes one first");
+    let plan = pivot::plan(&inventory, IMAGE, None).unwrap();
+    checkpointed(&mut inventory, &plan);
+    assert_eq!(found(&inventory, &facts), [Code::Unhealthy]);
+    facts.report.manifests.insert("control-plane-standby-b.yaml".into(), "00".into());
+    assert_eq!(found(&inventory, &facts), []);
 }
 
 #[test]

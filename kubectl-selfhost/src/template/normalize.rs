@@ -32,7 +32,7 @@ pub enum TemplateError {
     /// A probe asks for a port by a name that the container does not declare.
     #[error("has a probe on port {0:?}, which the container does not declare")]
     ProbePort(String),
-    /// The flag that names the node's address is missing, so that the server would guess it on every node.
+    /// The address that the server advertises, or a variable of our name for it, is not the node's.
     #[error("advertises {advertised}, which is not the node's address {node}")]
     AdvertiseAddress {
         /// The flag's value.
@@ -72,7 +72,7 @@ pub fn normalize(
     check_bind_address(component, container)?;
     if component == Component::ApiServer {
         check_advertise_address(container, host_ip)?;
-        serve_every_node(container);
+        serve_every_node(container, host_ip)?;
         drain_on_shutdown(container);
         // Long enough for the delay and the drain below; the kubelet kills what is left.
         spec.termination_grace_period_seconds = Some(60);
@@ -163,25 +163,44 @@ fn check_advertise_address(container: &Container, host_ip: Option<&str>) -> Resu
 }
 
 /// kubeadm's own device: what differs by node comes from the downward API.
-fn serve_every_node(container: &mut Container) {
+///
+/// The variable comes last, unless it is there already: one that is before it and names it keeps its meaning, because
+/// the kubelet expands a variable in those after it only. A command line may name it wherever it is.
+fn serve_every_node(container: &mut Container, host_ip: Option<&str>) -> Result<(), TemplateError> {
     if let Some(command) = &mut container.command {
         flags::set(command, "advertise-address", "$(HOST_IP)");
     }
-    let environment = container.env.get_or_insert_default();
-    if environment.iter().all(|variable| variable.name != "HOST_IP") {
-        environment.push(EnvVar {
-            name: "HOST_IP".to_owned(),
-            value: None,
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    // The API server's default, written out so that the hash is the same before and after.
-                    api_version: Some("v1".to_owned()),
-                    field_path: "status.hostIP".to_owned(),
-                }),
-                ..EnvVarSource::default()
+    let node_address = EnvVar {
+        name: "HOST_IP".to_owned(),
+        value: None,
+        value_from: Some(EnvVarSource {
+            field_ref: Some(ObjectFieldSelector {
+                // The API server's default, written out so that the hash is the same before and after.
+                api_version: Some("v1".to_owned()),
+                field_path: "status.hostIP".to_owned(),
             }),
-        });
+            ..EnvVarSource::default()
+        }),
+    };
+    let environment = container.env.get_or_insert_default();
+    if environment.iter().all(|variable| variable.name != node_address.name) {
+        environment.push(node_address);
+        return Ok(());
     }
+    for variable in environment.iter_mut().filter(|variable| variable.name == node_address.name) {
+        let field = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
+        let is_field = field.is_some_and(|field| field.field_path == "status.hostIP");
+        // A static Pod that `recover` made has the address itself, which the kubelet may not know without an API.
+        let is_address = host_ip.is_some() && variable.value.as_deref() == host_ip;
+        if !is_field && !is_address {
+            return Err(TemplateError::AdvertiseAddress {
+                advertised: variable.value.clone().unwrap_or_else(|| "$(HOST_IP)".to_owned()),
+                node: host_ip.unwrap_or("status.hostIP").to_owned(),
+            });
+        }
+        *variable = node_address.clone();
+    }
+    Ok(())
 }
 
 /// A flag with the version that first knows it.
@@ -220,6 +239,7 @@ fn template_metadata(component: Component, metadata: &ObjectMeta) -> ObjectMeta 
         .filter(|(key, _)| {
             !key.starts_with(labels::KUBELET_CONFIG_PREFIX)
                 && *key != labels::TEMPLATE_HASH
+                && *key != labels::RECOVERED
                 // By node: the executor writes it on each Pod.
                 && *key != labels::ADVERTISE_ADDRESS
         })

@@ -64,6 +64,47 @@ fn normalizing_again_changes_nothing() {
     assert_eq!(once, again);
 }
 
+/// The environment of the API server in a template that is made of `variables`.
+fn environment(variables: serde_json::Value) -> Result<serde_json::Value, TemplateError> {
+    let mut pod = mirror_api_server();
+    let container = &mut pod.spec.as_mut().unwrap().containers[0];
+    container.env = serde_json::from_value(variables).unwrap();
+    container.command.as_mut().unwrap()[1] = "--advertise-address=$(HOST_IP)".into();
+    Ok(serde_json::to_value(&normalized(&pod)?.spec.unwrap().containers[0].env).unwrap())
+}
+
+#[test]
+fn the_variable_of_the_nodes_address_changes_the_meaning_of_no_other() {
+    use serde_json::json;
+    let field = json!({"name": "HOST_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.hostIP"}}});
+    let old_field = json!({"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}});
+    let address = json!({"name": "HOST_IP", "value": "10.0.0.11"});
+    let names_it = json!({"name": "X", "value": "https://$(HOST_IP):6443"});
+    for (variables, expected) in [
+        (json!([]), json!([field])),
+        // Nothing is known of it there, and the kubelet leaves it as it is.
+        (json!([names_it]), json!([names_it, field])),
+        (json!([field, names_it]), json!([field, names_it])),
+        (json!([old_field, names_it]), json!([field, names_it])),
+        (json!([address, names_it]), json!([field, names_it])),
+    ] {
+        assert_eq!(environment(variables.clone()), Ok(expected), "{variables}");
+    }
+}
+
+#[test]
+fn the_name_of_the_nodes_address_is_ours() {
+    use serde_json::json;
+    for (variable, advertised) in [
+        (json!({"name": "HOST_IP", "value": "192.0.2.7"}), "192.0.2.7"),
+        (json!({"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}), "$(HOST_IP)"),
+    ] {
+        let expected =
+            TemplateError::AdvertiseAddress { advertised: advertised.into(), node: "10.0.0.11".into() };
+        assert_eq!(environment(json!([variable])), Err(expected));
+    }
+}
+
 #[test]
 fn the_hash_depends_on_what_runs_and_on_nothing_else() {
     let hash = |pod: &Pod| {

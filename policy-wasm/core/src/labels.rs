@@ -60,6 +60,9 @@ pub const TEMPLATE_HASH: &str = "kubectl-selfhost.dev/template-hash";
 /// something else, or is there without it, that is the operator's own.
 pub const EMULATES: &str = "kubectl-selfhost.dev/emulates";
 
+/// The annotation of a static Pod that `selfhost-node recover` made of the DaemonSet in etcd; the node part writes it.
+pub const RECOVERED: &str = "kubectl-selfhost.dev/recovered";
+
 /// The Lease, and the ConfigMap, of the one operation that may run at a time.
 pub const OPERATION: &str = "selfhost-operation";
 
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn own_keys_carry_the_prefix() {
-        for key in [BRIDGE, CHECKPOINT, EMULATES, TASK, TEMPLATES, TEMPLATE_HASH]
+        for key in [BRIDGE, CHECKPOINT, EMULATES, RECOVERED, TASK, TEMPLATES, TEMPLATE_HASH]
             .into_iter()
             .chain(Component::ALL.map(node_label))
         {

@@ -104,7 +104,7 @@ impl Cluster {
             })?;
         }
 
-        let secrets = Secrets::generate()?;
+        let secrets = Secrets::generate(spec.encrypt)?;
         let split = self.layout.is_split();
         let first = *kubelets.first().context("every cluster has a control-plane node")?;
         progress.step("cp1: kubeadm init", || {

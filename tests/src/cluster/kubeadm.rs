@@ -18,6 +18,9 @@ use crate::images::hex;
 use crate::progress::Progress;
 use crate::refusal::Refusal;
 
+/// The API server's file with the key of encryption at rest. Its Pod has this directory.
+const ENCRYPTION: &str = "/etc/kubernetes/pki/encryption.yaml";
+
 /// kubeadm's file on a node.
 const FILE: &str = "/etc/kubernetes/bed.yaml";
 
@@ -77,17 +80,36 @@ fn merge(base: &mut Value, over: &Value) {
     }
 }
 
-/// Secrets of one run of `up`, by which nodes join.
+/// Secrets of one run of `up`: by which nodes join, and with which API servers encrypt.
 pub(super) struct Secrets {
     token: String,
     certificate_key: String,
+    encryption: Option<String>,
 }
 
 impl Secrets {
     /// Fresh ones, from the kernel's random numbers.
-    pub(super) fn generate() -> Result<Self> {
+    pub(super) fn generate(encrypt: bool) -> Result<Self> {
         let token = hex(&random::<11>()?);
-        Ok(Self { token: format!("{}.{}", &token[..6], &token[6..]), certificate_key: hex(&random::<32>()?) })
+        // Digits of hexadecimal are digits of base64, too: these are 32 bytes.
+        let encryption = if encrypt { Some(format!("{}0=", hex(&random::<21>()?))) } else { None };
+        Ok(Self {
+            token: format!("{}.{}", &token[..6], &token[6..]),
+            certificate_key: hex(&random::<32>()?),
+            encryption,
+        })
+    }
+
+    /// Puts the key on a control-plane node's disk, where API servers are.
+    fn write_encryption(&self, machine: &Machine) -> Result<()> {
+        let Some(key) = &self.encryption else { return Ok(()) };
+        let keys = json!({"keys": [{"name": "key1", "secret": key}]});
+        let document = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1",
+            "kind": "EncryptionConfiguration",
+            "resources": [{"resources": ["*.*"], "providers": [{"aesgcm": keys}]}],
+        });
+        machine.write(ENCRYPTION, &document.to_string())
     }
 }
 
@@ -121,6 +143,7 @@ pub(super) fn init(
     split_cgroups: bool,
     progress: &Progress,
 ) -> Result<()> {
+    secrets.write_encryption(machine)?;
     let subnet = Subnet(state.subnet);
     let address = subnet.address(machine.node().host).to_string();
     let documents = [
@@ -132,7 +155,7 @@ pub(super) fn init(
             "bootstrapTokens": [{"token": secrets.token, "ttl": "2h"}],
             "certificateKey": secrets.certificate_key,
         }),
-        cluster_configuration(state),
+        cluster_configuration(state, secrets),
         kubelet_configuration(split_cgroups),
     ];
     run(
@@ -168,6 +191,7 @@ pub(super) fn join(
         },
     });
     if node.role == Role::ControlPlane {
+        secrets.write_encryption(machine)?;
         document["controlPlane"] = json!({
             "localAPIEndpoint": {"advertiseAddress": address, "bindPort": 6443},
             "certificateKey": secrets.certificate_key,
@@ -209,7 +233,9 @@ fn node_registration(name: &str, address: &str) -> Value {
     })
 }
 
-fn cluster_configuration(state: &State) -> Value {
+fn cluster_configuration(state: &State, secrets: &Secrets) -> Value {
+    let encryption = json!({"name": "encryption-provider-config", "value": ENCRYPTION});
+    let extra: Vec<Value> = secrets.encryption.iter().map(|_| encryption.clone()).collect();
     json!({
         "apiVersion": "kubeadm.k8s.io/v1beta4",
         "kind": "ClusterConfiguration",
@@ -217,7 +243,7 @@ fn cluster_configuration(state: &State) -> Value {
         "kubernetesVersion": state.version,
         "controlPlaneEndpoint": endpoint(state),
         "networking": {"podSubnet": "10.244.0.0/16", "serviceSubnet": "10.96.0.0/16"},
-        "apiServer": {"certSANs": ["127.0.0.1", "localhost"]},
+        "apiServer": {"certSANs": ["127.0.0.1", "localhost"], "extraArgs": extra},
         // Power is cut here by killing processes: what was written is in the kernel's memory and is not lost. Without
         // this, a build on the same disk holds every write up for seconds.
         "etcd": {"local": {
@@ -286,8 +312,10 @@ mod tests {
 
     #[test]
     fn tokens_have_the_form_kubeadm_wants() {
-        let secrets = Secrets::generate().unwrap();
+        let secrets = Secrets::generate(true).unwrap();
         let (id, secret) = secrets.token.split_once('.').unwrap();
         assert_eq!((id.len(), secret.len(), secrets.certificate_key.len()), (6, 16, 64));
+        assert_eq!(secrets.encryption.map(|key| key.len()), Some(44), "32 bytes in base64");
+        assert_eq!(Secrets::generate(false).unwrap().encryption, None);
     }
 }

@@ -32,6 +32,8 @@ pub struct Spec {
     pub workers: u8,
     /// kubeadm documents to merge over the defaults.
     pub kubeadm_config: Option<PathBuf>,
+    /// Encrypt every object in etcd, with a key on the nodes' disks.
+    pub encrypt: bool,
     /// How kube-proxy does its work.
     pub proxy_mode: ProxyMode,
     /// Also load the images of [`UPGRADE_VERSION`].
@@ -51,6 +53,7 @@ impl Spec {
             control_planes: 1,
             workers: 0,
             kubeadm_config: None,
+            encrypt: false,
             proxy_mode: ProxyMode::Iptables,
             upgrade_images: true,
             own_images: true,

@@ -1,8 +1,8 @@
 //! From a DaemonSet's template to the static Pod that a kubelet runs without an API server.
 //!
 //! Invariant: pure. The manifest refers to nothing in the API (kubelets refuse that: k/k#131837), and differs from the
-//! template only in what it leaves out, which is told, in the node's address and in the priority's number. So `pivot`
-//! finds in it the template that the DaemonSet has.
+//! template only in what it leaves out, which is told, in the node's address, in the priority's number, and in being marked as
+//! no Pod of the DaemonSet. So `pivot` finds in it the template that the DaemonSet has.
 
 use std::net::IpAddr;
 
@@ -13,6 +13,12 @@ pub(super) const NAME: &str = "kube-apiserver";
 
 /// The annotation with the hash of a template, which a Pod that is not made of it must not have.
 const TEMPLATE_HASH: &str = "kubectl-selfhost.dev/template-hash";
+
+/// The annotation that marks a manifest as made here: it holds nothing of anybody's that the DaemonSet has not.
+const RECOVERED: &str = "kubectl-selfhost.dev/recovered";
+
+/// The label by which the DaemonSet, and whoever looks for its Pods, knows them.
+const SELECTED_BY: &str = "k8s-app";
 
 /// What a Pod spec has for others than the kubelet.
 const LEFT_OUT: [&str; 13] = [
@@ -120,13 +126,20 @@ pub(super) fn from_template(template: &Value, address: Option<IpAddr>) -> Result
     let own = |name: &str| template["metadata"][name].as_object().cloned().unwrap_or_default();
     let mut annotations = own("annotations");
     annotations.remove(TEMPLATE_HASH);
-    let mut metadata = json!({"name": NAME, "namespace": "kube-system", "labels": own("labels")});
-    if !annotations.is_empty() {
-        metadata["annotations"] = annotations.into();
-    }
+    annotations.insert(RECOVERED.to_owned(), json!("true"));
+    let mut labels = own("labels");
+    labels.remove(SELECTED_BY);
+    let metadata =
+        json!({"name": NAME, "namespace": "kube-system", "labels": labels, "annotations": annotations});
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec});
     image(&pod).ok_or(Error::NoContainer)?;
     Ok(Manifest { text: format!("{pod:#}\n").into_bytes(), left_out })
+}
+
+/// Whether [`from_template`] made this manifest.
+pub(crate) fn is_recovered(manifest: &[u8]) -> bool {
+    let pod: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    pod["metadata"]["annotations"][RECOVERED] == "true"
 }
 
 fn check_volumes(spec: &Value) -> Result<(), Error> {
@@ -140,45 +153,20 @@ fn check_volumes(spec: &Value) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts the node's address where the container asks for it. What else a container may ask of its Pod the kubelet knows
-/// by itself.
-///
-/// A variable that the command line names is there for it, and goes: `pivot` brings it back.
+/// Gives the variables that are the node's address that address. Everything else a container may ask of its Pod the
+/// kubelet knows by itself, and it puts variables where they are named.
 fn resolve(container: &mut Value, address: Option<IpAddr>) -> Result<(), Error> {
-    let variables = container["env"].as_array().cloned().unwrap_or_default();
-    for variable in &variables {
-        let name = text(&variable["name"]);
-        let field = text(&variable["valueFrom"]["fieldRef"]["fieldPath"]);
+    for variable in elements(container, "env") {
+        let name = text(&variable["name"]).to_owned();
+        let field = text(&variable["valueFrom"]["fieldRef"]["fieldPath"]).to_owned();
         if field.is_empty() || field.starts_with("metadata.") || field == "spec.nodeName" {
             continue;
         }
-        if !["status.hostIP", "status.podIP"].contains(&field) {
-            return Err(Error::Field { variable: name.to_owned(), field: field.to_owned() });
+        if !["status.hostIP", "status.podIP"].contains(&field.as_str()) {
+            return Err(Error::Field { variable: name, field });
         }
         let value = address.ok_or(Error::NoAddress)?.to_string();
-        let mut is_named = false;
-        for list in ["command", "args"] {
-            for argument in elements(container, list) {
-                let expanded = expand(text(argument), name, &value);
-                is_named |= *argument != expanded;
-                *argument = expanded.into();
-            }
-        }
-        for other in elements(container, "env") {
-            if other["name"] == name {
-                *other = json!({"name": name, "value": value});
-            } else if let Some(text) = other["value"].as_str() {
-                other["value"] = expand(text, name, &value).into();
-            }
-        }
-        if is_named && let Some(variables) = container["env"].as_array_mut() {
-            variables.retain(|variable| variable["name"] != name);
-        }
-    }
-    if let Some(container) = container.as_object_mut()
-        && container.get("env").and_then(Value::as_array).is_some_and(Vec::is_empty)
-    {
-        container.remove("env");
+        *variable = json!({"name": name, "value": value});
     }
     Ok(())
 }
@@ -186,20 +174,6 @@ fn resolve(container: &mut Value, address: Option<IpAddr>) -> Result<(), Error> 
 /// The elements of a list, if it is there.
 fn elements<'a>(object: &'a mut Value, list: &str) -> impl Iterator<Item = &'a mut Value> {
     object.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten()
-}
-
-/// What the kubelet makes of `$(NAME)`, which `$$(NAME)` is not.
-fn expand(text: &str, name: &str, value: &str) -> String {
-    let reference = format!("$({name})");
-    let mut expanded = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(&reference) {
-        let dollars = before.len() - before.trim_end_matches('$').len();
-        expanded.push_str(before);
-        expanded.push_str(if dollars % 2 == 0 { value } else { &reference });
-        rest = after;
-    }
-    expanded + rest
 }
 
 /// Where a part of a Pod spec refers to the API, or is of a kind that nobody here has read.
@@ -272,13 +246,14 @@ mod tests {
             "metadata": {
                 "name": NAME,
                 "namespace": "kube-system",
-                "labels": {"component": NAME, "k8s-app": "self-hosted-kube-apiserver", "tier": "control-plane"},
-                "annotations": {"example.org/kept": "yes"},
+                "labels": {"component": NAME, "tier": "control-plane"},
+                "annotations": {"example.org/kept": "yes", RECOVERED: "true"},
             },
             "spec": {
                 "containers": [{
-                    "command": [NAME, "--advertise-address=10.0.0.11", "--secure-port=6443"],
+                    "command": [NAME, "--advertise-address=$(HOST_IP)", "--secure-port=6443"],
                     "env": [
+                        {"name": "HOST_IP", "value": "10.0.0.11"},
                         {"name": "NODE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "spec.nodeName"}}},
                     ],
                     "image": "registry.k8s.io/kube-apiserver:v1.36.3",
@@ -294,40 +269,24 @@ mod tests {
             },
         });
         assert_eq!(serde_json::from_slice::<Value>(&manifest.text).unwrap(), expected);
+        assert!(is_recovered(&manifest.text));
+        for other in [&b"metadata: {}"[..], br#"{"metadata": {"annotations": {"a": "true"}}}"#] {
+            assert!(!is_recovered(other));
+        }
     }
 
     #[test]
-    fn the_address_is_put_where_it_is_asked_for() {
+    fn a_variable_that_is_the_address_has_it_and_stays_where_it_is() {
         let variable =
             |name: &str, field: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}});
-        let host = || variable("A", "status.hostIP");
-        for (container, expected) in [
-            // Nobody asks for it but the program itself.
-            (json!({"env": [host()]}), json!({"env": [{"name": "A", "value": "10.0.0.11"}]})),
-            (json!({"args": ["$(A)"], "env": [host()]}), json!({"args": ["10.0.0.11"]})),
-            (
-                json!({"args": ["$$(A) $(B)"], "env": [host()]}),
-                json!({
-                    "args": ["$$(A) $(B)"], "env": [{"name": "A", "value": "10.0.0.11"}],
-                }),
-            ),
-            (
-                json!({"args": ["$(B)"], "env": [host(), {"name": "B", "value": "$(A):6443"}]}),
-                json!({
-                    "args": ["$(B)"], "env": [{"name": "A", "value": "10.0.0.11"}, {"name": "B", "value": "10.0.0.11:6443"}],
-                }),
-            ),
-            (
-                json!({"command": ["$(A)$(A)$(B)"], "env": [host(), variable("B", "status.podIP")]}),
-                json!({
-                    "command": ["10.0.0.1110.0.0.1110.0.0.11"],
-                }),
-            ),
-        ] {
-            let mut resolved = container.clone();
-            resolve(&mut resolved, ADDRESS).unwrap();
-            assert_eq!(resolved, expected, "{container}");
-        }
+        let address = |name: &str| json!({"name": name, "value": "10.0.0.11"});
+        let before = json!({"name": "X", "value": "$(A) is not known here"});
+        let after = json!({"name": "Y", "value": "https://$(A):6443"});
+        let own = variable("NAME", "metadata.name");
+        let container = |a: Value, b: Value| json!({"args": ["$(A)"], "env": [before, a, after, b, own]});
+        let mut resolved = container(variable("A", "status.hostIP"), variable("B", "status.podIP"));
+        resolve(&mut resolved, ADDRESS).unwrap();
+        assert_eq!(resolved, container(address("A"), address("B")));
     }
 
     #[test]
@@ -353,7 +312,7 @@ mod tests {
             (
                 "/spec/containers/0/env/1/valueFrom",
                 json!({"secretKeyRef": {"name": "x"}}),
-                reference("spec.containers[0].env[0].valueFrom.secretKeyRef"),
+                reference("spec.containers[0].env[1].valueFrom.secretKeyRef"),
             ),
             ("/spec/resourceClaims", json!([null]), reference("spec.resourceClaims")),
             (

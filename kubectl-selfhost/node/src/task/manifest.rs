@@ -1,7 +1,8 @@
 //! Takes a static manifest away for good care, and puts it back.
 //!
 //! Invariants: a manifest is removed only when its kept copy has been read back from disk with the planned hash; no
-//! kept copy is ever lost; what the plan did not see is not touched.
+//! kept copy is ever lost; what the plan did not see is not touched; a manifest that `recover` made takes the place of no
+//! other, because it is the other that is to be put back one day.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crate::digest::Digest;
 use crate::files;
 use crate::port;
+use crate::recover::is_recovered;
 use crate::report;
 use crate::stop::Stop;
 
@@ -90,29 +92,39 @@ impl Error {
 
 impl Retire {
     pub(crate) fn run(&self, stop: &Stop) -> Result<report::Retire, Error> {
-        let kept = kept_path(&self.kept, &self.file)?;
-        let removed = match files::read(&self.file)? {
+        let own = kept_path(&self.kept, &self.file)?;
+        let (kept, removed) = match files::read(&self.file)? {
             Some(manifest) => {
-                self.keep(&manifest, &kept)?;
+                let kept = self.keep(&manifest, &own)?;
                 self.remove()?;
-                true
+                (kept, true)
             }
-            None => match files::read(&kept)? {
-                Some(copy) if copy.digest == self.planned => false,
-                Some(_) | None => {
-                    return Err(Error::Gone { path: self.file.clone(), kept });
-                }
-            },
+            None => (self.find(&own)?, false),
         };
         let waited = port::wait_free(self.port, self.timeout, stop)?;
-        let sha256 = self.planned.to_string();
-        Ok(report::Retire { kept, sha256, removed, waited_ms: super::millis(waited) })
+        let (sha256, aside) = (self.planned.to_string(), kept != own);
+        Ok(report::Retire { kept, sha256, aside, removed, waited_ms: super::millis(waited) })
     }
 
-    /// Makes sure that the kept copy is on disk, whole.
-    fn keep(&self, manifest: &files::Content, kept: &Path) -> Result<(), Error> {
+    /// Makes sure that the kept copy is on disk, whole, and says where: under the manifest's own name, or beside another
+    /// that has it.
+    fn keep(&self, manifest: &files::Content, own: &Path) -> Result<PathBuf, Error> {
         self.check_planned(&manifest.digest)?;
-        keep(manifest, kept)
+        let aside = aside_path(own, &self.planned);
+        let others = files::read(own)?.is_some_and(|copy| copy.digest != self.planned);
+        let kept = if others && is_recovered(&manifest.bytes) { aside } else { own.to_owned() };
+        keep(manifest, &kept)?;
+        Ok(kept)
+    }
+
+    /// Where an earlier run has kept the manifest.
+    fn find(&self, own: &Path) -> Result<PathBuf, Error> {
+        for kept in [own.to_owned(), aside_path(own, &self.planned)] {
+            if files::read(&kept)?.is_some_and(|copy| copy.digest == self.planned) {
+                return Ok(kept);
+            }
+        }
+        Err(Error::Gone { path: self.file.clone(), kept: own.to_owned() })
     }
 
     fn remove(&self) -> Result<(), Error> {
@@ -199,16 +211,21 @@ pub(super) fn keep(manifest: &files::Content, kept: &Path) -> Result<(), Error> 
 
 /// Keeps another generation of a kept manifest under a name with its hash.
 fn set_aside(kept: &Path, other: &files::Content) -> Result<(), Error> {
-    let mut name = kept.file_name().unwrap_or_default().to_owned();
-    name.push(".");
-    name.push(other.digest.short());
-    let aside = kept.with_file_name(name);
+    let aside = aside_path(kept, &other.digest);
     match files::read(&aside)? {
         // An earlier run came this far.
         Some(present) if present.digest == other.digest => Ok(()),
         Some(_) => Err(Error::Occupied(aside)),
         None => Ok(files::link(kept, &aside)?),
     }
+}
+
+/// The name of a kept manifest that is not the one to be put back.
+fn aside_path(kept: &Path, digest: &Digest) -> PathBuf {
+    let mut name = kept.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(digest.short());
+    kept.with_file_name(name)
 }
 
 /// Where a manifest is kept.

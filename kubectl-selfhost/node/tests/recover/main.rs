@@ -291,8 +291,11 @@ fn without_a_checkpoint_etcd_says_what_to_run() -> Result<()> {
 
     let pod: Value = serde_json::from_str(&text)?;
     ensure!(pod["metadata"]["name"] == "kube-apiserver" && pod["metadata"]["namespace"] == "kube-system");
-    ensure!(pod["spec"]["containers"][0]["command"][1] == "--advertise-address=10.0.0.11", "{text}");
-    for absent in ["nodeSelector", "automountServiceAccountToken", "env", "HOST_IP", "template-hash"] {
+    let container = &pod["spec"]["containers"][0];
+    ensure!(container["command"][1] == "--advertise-address=$(HOST_IP)", "{text}");
+    ensure!(container["env"] == json!([{"name": "HOST_IP", "value": "10.0.0.11"}]), "{text}");
+    ensure!(pod["metadata"]["annotations"]["kubectl-selfhost.dev/recovered"] == "true", "{text}");
+    for absent in ["nodeSelector", "automountServiceAccountToken", "valueFrom", "template-hash", "k8s-app"] {
         ensure!(!text.contains(absent), "{absent}: {text}");
     }
     Ok(())
@@ -306,7 +309,7 @@ fn a_second_run_finds_what_the_first_one_wrote() -> Result<()> {
     let args = ["--from", "etcd", "--timeout", "0"];
     ensure!(node.recover(&args)?.says("Wrote "));
     let text = fs::read_to_string(node.manifest())?;
-    ensure!(text.contains("--advertise-address=10.0.0.11"), "{text}");
+    ensure!(text.contains(r#""value": "10.0.0.11""#), "{text}");
     ensure!(node.recover(&args)?.says("is in place already."));
     ensure!(fs::read_to_string(node.manifest())? == text);
     Ok(())

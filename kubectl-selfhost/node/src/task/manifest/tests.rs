@@ -156,6 +156,50 @@ fn a_different_kept_copy_is_set_aside() {
     assert_eq!(node.tree(), tree(&[(KEPT, NEW), (&aside, OLD)]));
 }
 
+/// A manifest that `recover` made, cut to its mark.
+const RECOVERED: &str =
+    r#"{"kind": "Pod", "metadata": {"annotations": {"kubectl-selfhost.dev/recovered": "true"}}}"#;
+
+#[test]
+fn what_recover_made_takes_nobodys_place() {
+    let node = Node::with(RECOVERED);
+    fs::create_dir_all(node.kept("")).unwrap();
+    fs::write(node.kept("kube-apiserver.yaml"), OLD).unwrap();
+    let aside = format!("{KEPT}.{}", Digest::of(RECOVERED.as_bytes()).short());
+    let report = node.retire(RECOVERED).run(&Stop::never()).unwrap();
+    assert!(report.aside && report.removed && report.kept.ends_with(aside.rsplit('/').next().unwrap()));
+    assert_eq!(node.tree(), tree(&[(KEPT, OLD), (&aside, RECOVERED)]));
+    let again = node.retire(RECOVERED).run(&Stop::never()).unwrap();
+    assert_eq!(again, report::Retire { removed: false, waited_ms: again.waited_ms, ..report });
+
+    assert!(node.restore().run().unwrap().restored);
+    assert_eq!(fs::read_to_string(node.file()).unwrap(), OLD, "the other one is put back");
+}
+
+#[test]
+fn what_recover_made_is_kept_like_any_other_where_there_is_no_other() {
+    let node = Node::with(RECOVERED);
+    assert!(!node.retire(RECOVERED).run(&Stop::never()).unwrap().aside);
+    assert_eq!(node.tree(), tree(&[(KEPT, RECOVERED)]));
+    // Later somebody writes a manifest.
+    fs::write(node.file(), NEW).unwrap();
+    assert!(!node.retire(NEW).run(&Stop::never()).unwrap().aside);
+    let aside = format!("{KEPT}.{}", Digest::of(RECOVERED.as_bytes()).short());
+    assert_eq!(node.tree(), tree(&[(KEPT, NEW), (&aside, RECOVERED)]));
+}
+
+#[test]
+fn what_is_beside_is_never_lost() {
+    let node = Node::with(RECOVERED);
+    fs::create_dir_all(node.kept("")).unwrap();
+    fs::write(node.kept("kube-apiserver.yaml"), OLD).unwrap();
+    let aside = format!("{KEPT}.{}", Digest::of(RECOVERED.as_bytes()).short());
+    fs::write(node.dir.path().join(&aside), NEW).unwrap();
+    node.retire(RECOVERED).run(&Stop::never()).unwrap();
+    let further = format!("{aside}.{}", Digest::of(NEW.as_bytes()).short());
+    assert_eq!(node.tree(), tree(&[(KEPT, OLD), (&aside, RECOVERED), (&further, NEW)]));
+}
+
 #[test]
 fn what_was_set_aside_is_never_overwritten() {
     let node = Node::with(NEW);
