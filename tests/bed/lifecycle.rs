@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use selfhost_tests::{Cluster, Progress, Spec, paths};
+use selfhost_tests::{Cluster, MoreImages, Progress, Spec, paths};
 
 use crate::traces::{Marks, machine};
 
@@ -159,7 +159,7 @@ fn what_a_killed_up_left_is_replaced_by_the_next_and_removed_by_down() -> Result
     let name = "e2e-bed-killed";
     for step in ["nodes started", "kubeadm init"] {
         killed_up(name, step)?;
-        let spec = Spec { upgrade_images: false, own_images: false, ..Spec::new(name.parse()?) };
+        let spec = Spec { more: MoreImages::NONE, ..Spec::new(name.parse()?) };
         let cluster = Cluster::up(&spec, &Progress::stderr())?;
         let marks = Marks::of(&cluster)?;
         cluster.kubectl(&["get", "--raw", "/readyz"])?;

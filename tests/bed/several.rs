@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use selfhost_tests::{Cluster, Progress, Spec};
+use selfhost_tests::{Cluster, MoreImages, Progress, Spec};
 
 use crate::lifecycle::await_some;
 use crate::traces::Marks;
@@ -73,7 +73,7 @@ fn clusters_side_by_side_do_not_share_anything() -> Result<()> {
     let up = |name: &str, version: &str| {
         let mut spec = Spec::new(name.parse()?);
         spec.version = version.parse()?;
-        (spec.upgrade_images, spec.own_images) = (false, false);
+        spec.more = MoreImages::NONE;
         Cluster::up(&spec, &Progress::stderr())
     };
     // At once: names, subnets and the cache are claimed under locks.

@@ -8,16 +8,16 @@ use serde_json::Value;
 
 /// A kubeadm cluster of static Pods, all of them ready.
 pub(crate) fn cluster(name: &str, control_planes: u8) -> Result<Cluster> {
-    up(Spec { control_planes, ..Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?) })
+    up(&Spec { control_planes, ..Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?) })
 }
 
 /// The same with one node, and encryption at rest of every object.
 pub(crate) fn encrypted(name: &str) -> Result<Cluster> {
-    up(Spec { encrypt: true, ..Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?) })
+    up(&Spec { encrypt: true, ..Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?) })
 }
 
-fn up(spec: Spec) -> Result<Cluster> {
-    let cluster = Cluster::up(&spec, &Progress::stderr())?;
+fn up(spec: &Spec) -> Result<Cluster> {
+    let cluster = Cluster::up(spec, &Progress::stderr())?;
     settled(&cluster)?;
     Ok(cluster)
 }

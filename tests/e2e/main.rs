@@ -4,11 +4,6 @@
 
 #![expect(clippy::print_stdout, reason = "what was measured is the test's output")]
 
-mod backup;
-mod bad_target;
 mod common;
-mod etcd;
-mod kill;
-mod operations;
-mod recover;
-mod standby;
+mod load;
+mod recovery;

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use selfhost_core::version::KubeVersion;
 
 use crate::binaries::Binaries;
-use crate::cluster::{Cluster, DEFAULT_VERSION, Listed, Name, ProxyMode, Spec, UPGRADE_VERSION};
+use crate::cluster::{Cluster, DEFAULT_VERSION, Listed, MoreImages, Name, ProxyMode, Spec, UPGRADE_VERSION};
 use crate::progress::Progress;
 use crate::{images, packages, refusal};
 
@@ -74,6 +74,12 @@ struct Up {
     /// How kube-proxy programs the kernel.
     #[arg(long, value_enum, default_value_t)]
     proxy_mode: ProxyMode,
+    #[command(flatten)]
+    images: ImageFlags,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+struct ImageFlags {
     /// Do not load the images of the version that upgrades go to.
     #[arg(long)]
     no_upgrade_images: bool,
@@ -200,9 +206,11 @@ fn spec(up: Up) -> Spec {
         kubeadm_config: up.kubeadm_config,
         encrypt: up.encrypt,
         proxy_mode: up.proxy_mode,
-        upgrade_images: !up.no_upgrade_images,
-        own_images: !up.no_own_images,
-        etcd_upgrade: up.etcd_upgrade,
+        more: MoreImages {
+            upgrade: !up.images.no_upgrade_images,
+            own: !up.images.no_own_images,
+            etcd_upgrade: up.images.etcd_upgrade,
+        },
         ..Spec::new(up.which.name)
     }
 }

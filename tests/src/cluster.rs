@@ -34,7 +34,7 @@ use network::Subnet;
 use state::{Phase, State};
 use teardown::tear_down;
 
-pub use spec::{DEFAULT_VERSION, Name, ProxyMode, Spec, UPGRADE_VERSION};
+pub use spec::{DEFAULT_VERSION, MoreImages, Name, ProxyMode, Spec, UPGRADE_VERSION};
 pub use state::{Node, Role};
 
 /// The `kubernetes` Service's address in every cluster of the bed (unless kubeadm documents say otherwise).

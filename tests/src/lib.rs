@@ -33,6 +33,6 @@ pub mod tree;
 pub mod verify;
 
 pub use apiserver::ApiServer;
-pub use cluster::{Cluster, Node, Spec};
+pub use cluster::{Cluster, MoreImages, Node, Spec};
 pub use progress::Progress;
 pub use refusal::Refusal;

@@ -44,8 +44,10 @@ enum Stage {
     Api,
     /// Tests of the node part in network namespaces, and of the bed itself.
     Bed,
-    /// Tests of the plugin on real clusters.
-    E2e,
+    /// Tests of what comes back by itself, by a backup, or by hand, on real clusters.
+    Recovery,
+    /// Tests of the plugin on real clusters under load.
+    Load,
 }
 
 /// How a stage ended.
@@ -106,12 +108,12 @@ impl Stage {
 
     /// Whether it takes a C compiler and what goes into images.
     fn makes_images(self) -> bool {
-        matches!(self, Self::Release | Self::Binaries | Self::Api | Self::Bed | Self::E2e)
+        self >= Self::Release
     }
 
     /// Clusters take root.
     fn needs_root(self) -> bool {
-        matches!(self, Self::Bed | Self::E2e)
+        self >= Self::Bed
     }
 
     fn run(self, progress: &Progress) -> Result<()> {
@@ -147,9 +149,13 @@ impl Stage {
                 Cluster::sweep(TEST_CLUSTERS, progress)?;
                 test("bed", &["--test-threads=1", "--nocapture"])
             }
-            Self::E2e => {
+            Self::Recovery => {
                 Cluster::sweep(TEST_CLUSTERS, progress)?;
-                test("e2e", &["--test-threads=1", "--nocapture"])
+                test("e2e", &["--test-threads=2", "--nocapture", "recovery::"])
+            }
+            Self::Load => {
+                Cluster::sweep(TEST_CLUSTERS, progress)?;
+                test("e2e", &["--test-threads=1", "--nocapture", "load::"])
             }
         }
     }
@@ -202,14 +208,14 @@ mod tests {
         let results = [
             (Stage::Fmt, Outcome::Passed(Duration::from_millis(1500))),
             (Stage::Clippy, Outcome::Failed(Duration::from_secs(20))),
-            (Stage::E2e, Outcome::NotRun),
+            (Stage::Load, Outcome::NotRun),
         ];
         assert_eq!(
             table(&results),
             "STAGE      RESULT    SECONDS\n\
              fmt        ok            1.5\n\
              clippy     FAILED       20.0\n\
-             e2e        not run         -\n\
+             load       not run         -\n\
              all                     21.5\n"
         );
     }

@@ -169,7 +169,7 @@ struct Images {
 impl Images {
     fn gather(spec: &Spec, progress: &Progress) -> Result<Self> {
         let mut versions = vec![spec.version.clone()];
-        if spec.upgrade_images {
+        if spec.more.upgrade {
             versions.push(UPGRADE_VERSION.parse().context("parse the version to upgrade to")?);
         }
         versions.dedup();
@@ -180,8 +180,9 @@ impl Images {
         }
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         images.dedup();
-        let node = if spec.own_images { Some(images::node::image(progress)?) } else { None };
-        let etcd_upgrade = if spec.etcd_upgrade { images::of_etcd_upgrade(progress)? } else { Vec::new() };
+        let node = if spec.more.own { Some(images::node::image(progress)?) } else { None };
+        let etcd_upgrade =
+            if spec.more.etcd_upgrade { images::of_etcd_upgrade(progress)? } else { Vec::new() };
         let name: Vec<String> = versions.iter().map(ToString::to_string).collect();
         let store = Store::ensure(&paths::cache()?, &name.join("+"), &images, progress)?;
         Ok(Self { store, node, etcd_upgrade })

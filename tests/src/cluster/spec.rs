@@ -36,12 +36,24 @@ pub struct Spec {
     pub encrypt: bool,
     /// How kube-proxy does its work.
     pub proxy_mode: ProxyMode,
-    /// Also load the images of [`UPGRADE_VERSION`].
-    pub upgrade_images: bool,
-    /// Also build and load the project's own images.
-    pub own_images: bool,
-    /// Also build and load the images of the etcd that clusters are upgraded to.
+    /// What its nodes have beside the images of its version.
+    pub more: MoreImages,
+}
+
+/// Images that nodes have beside those that kubeadm starts from.
+#[derive(Debug, Clone, Copy)]
+pub struct MoreImages {
+    /// Those of [`UPGRADE_VERSION`].
+    pub upgrade: bool,
+    /// The project's own, built now.
+    pub own: bool,
+    /// The etcd that clusters are upgraded to.
     pub etcd_upgrade: bool,
+}
+
+impl MoreImages {
+    /// For a cluster that only has to run.
+    pub const NONE: Self = Self { upgrade: false, own: false, etcd_upgrade: false };
 }
 
 impl Spec {
@@ -55,9 +67,7 @@ impl Spec {
             kubeadm_config: None,
             encrypt: false,
             proxy_mode: ProxyMode::Iptables,
-            upgrade_images: true,
-            own_images: true,
-            etcd_upgrade: false,
+            more: MoreImages { upgrade: true, own: true, etcd_upgrade: false },
         }
     }
 

@@ -79,8 +79,8 @@ fn put_back(cluster: &Cluster) -> Result<()> {
 
 /// What cannot be done is refused with what it needs, and changes nothing.
 fn refused(cluster: &Cluster) -> Result<()> {
-    let node = || Tree::of(cluster, "cp1", "/etc/kubernetes");
-    let before = node()?;
+    let tree = || Tree::of(cluster, "cp1", "/etc/kubernetes");
+    let before = tree()?;
     let none = recover(cluster, &["--from", "checkpoint"])?;
     expect(&none, 1, &["holds a good checkpoint", "hint: selfhost-node recover --from etcd"])?;
     let none = recover(cluster, &["--from", "kept", "--state", "/var/lib/none"])?;
@@ -103,7 +103,7 @@ fn refused(cluster: &Cluster) -> Result<()> {
         0,
         &["No checkpoint is used", "Would write /etc/kubernetes/manifests/kube-apiserver.yaml:"],
     )?;
-    let changed = before.difference(&node()?);
+    let changed = before.difference(&tree()?);
     ensure!(changed.is_empty(), "{changed:?}");
     Ok(())
 }

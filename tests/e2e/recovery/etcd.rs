@@ -16,7 +16,8 @@ use crate::common;
 /// does. What was stored before is there all along.
 #[test]
 fn etcd_comes_along() -> Result<()> {
-    let spec = Spec { etcd_upgrade: true, ..Spec::new(format!("{TEST_CLUSTERS}etcd").parse()?) };
+    let mut spec = Spec::new(format!("{TEST_CLUSTERS}etcd").parse()?);
+    spec.more.etcd_upgrade = true;
     let cluster = Cluster::up(&spec, &Progress::stderr())?;
     settled(&cluster)?;
     run(&cluster, &["pivot", "--yes"])?.success()?;

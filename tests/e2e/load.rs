@@ -1,0 +1,5 @@
+//! Under load, and no request may fail: one at a time, so that the machine is theirs.
+
+mod bad_target;
+mod kill;
+mod operations;

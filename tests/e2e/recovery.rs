@@ -1,0 +1,6 @@
+//! What breaks comes back. The API may be away for a while, so that several run side by side.
+
+mod backup;
+mod etcd;
+mod recover;
+mod standby;
