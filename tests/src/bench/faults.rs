@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Row, fresh, say, selfhost};
 use crate::cluster::{Cluster, UPGRADE_VERSION};
-use crate::drive::{Outcome, run as run_plugin, settled, whole, with_flag};
+use crate::drive::{COMPONENTS, Outcome, run as run_plugin, settled, whole, with_flag};
 use crate::left;
 use crate::progress::Progress;
 
@@ -104,7 +104,7 @@ pub(super) fn run(progress: &Progress) -> Result<()> {
     }
     served_throughout(&cluster)?;
     hanging(&cluster)?;
-    unlabelled(&cluster)
+    lost(&cluster)
 }
 
 /// A line of the table.
@@ -211,44 +211,46 @@ fn hanging(cluster: &Cluster) -> Result<()> {
     told(6, "a target that is never ready", &result)
 }
 
-/// A node that loses our label: the DaemonSet controller deletes the Pod, and the standby stands in.
-fn unlabelled(cluster: &Cluster) -> Result<()> {
-    let pod = || -> Result<String> {
-        let app = "k8s-app=self-hosted-kube-apiserver";
-        cluster.kubectl(&[
-            "-n",
-            "kube-system",
-            "get",
-            "pods",
-            "-l",
-            app,
-            "-o",
-            "name",
-            "--request-timeout=2s",
-        ])
-    };
-    let before = pod()?;
-    cluster.kubectl(&["label", "node", "cp1", "kubectl-selfhost.dev/kube-apiserver-"])?;
+/// A node that loses our label, and each DaemonSet that is deleted: the Pod goes, and the standby stands in.
+fn lost(cluster: &Cluster) -> Result<()> {
+    let label = "kubectl-selfhost.dev/kube-apiserver-";
+    lose(cluster, 21, "a node without its label", COMPONENTS[0], &["label", "node", "cp1", label])?;
+    for component in COMPONENTS {
+        let daemonset = format!("self-hosted-{component}");
+        let what = format!("no DaemonSet {component}");
+        let delete = ["-n", "kube-system", "delete", "daemonset", &daemonset, "--wait=false"];
+        lose(cluster, 20, &what, component, &delete)?;
+    }
+    Ok(())
+}
+
+/// Brings it about that the component's Pod goes, measures how long nobody answers, and pivots again.
+fn lose(cluster: &Cluster, number: u8, what: &str, component: &str, how: &[&str]) -> Result<()> {
+    let app = format!("k8s-app=self-hosted-{component}");
+    let read = ["-n", "kube-system", "get", "pods", "-l", &app, "-o", "name", "--request-timeout=2s"];
+    let before = cluster.kubectl(&read)?;
+    ensure!(!before.is_empty(), "no Pod of {component}");
+    cluster.kubectl(how)?;
     let begin = Instant::now();
-    let (mut from, mut to) = (None, None);
-    // It drains for a while before it is away.
-    while begin.elapsed() < Duration::from_secs(90) {
+    let (mut since, mut away) = (None, Duration::ZERO);
+    loop {
         if cluster.kubectl(&["get", "--raw", "/readyz", "--request-timeout=1s"]).is_err() {
-            to = Some(begin.elapsed());
-            from = from.or(to);
-        } else if pod().is_ok_and(|now| now != before) {
-            break;
+            away = away.max(since.get_or_insert_with(Instant::now).elapsed());
+        } else {
+            since = None;
+            // It drains for a while before it is away.
+            if cluster.kubectl(&read).is_ok_and(|now| now != before) {
+                break;
+            }
         }
+        ensure!(begin.elapsed() < Duration::from_secs(90), "the Pod stays: {before}");
         thread::sleep(Duration::from_millis(200));
     }
-    ensure!(pod()? != before, "the Pod stays: {before}");
-    let away = to.unwrap_or_default().saturating_sub(from.unwrap_or_default());
     ensure!(away < STAND_IN, "nobody answered for {away:?}");
     selfhost(cluster, &["pivot", "--yes"])?;
     whole(cluster)?;
     left::nothing_of_an_operation(cluster)?;
-    let result = format!("no answer for {:.1} s; pivot restores it", away.as_secs_f64());
-    told(21, "a node without its label", &result)
+    told(number, what, &format!("no answer for {:.1} s; pivot restores it", away.as_secs_f64()))
 }
 
 /// Somebody who executes a command in a Pod, until the connection ends or this value is dropped.

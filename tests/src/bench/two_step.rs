@@ -10,7 +10,7 @@ use crate::left;
 use crate::progress::Progress;
 
 pub(super) fn run(progress: &Progress) -> Result<()> {
-    let cluster = fresh("em-two-step", 1, progress)?;
+    let cluster = fresh("bench-two-step", 1, progress)?;
     let old = State::of(&cluster)?;
     say(Row::HEADER)?;
     let emulates = ["upgrade", UPGRADE_VERSION, "--emulate", "--yes"];
