@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Row, fresh, say, selfhost};
 use crate::cluster::{Cluster, UPGRADE_VERSION};
-use crate::drive::{COMPONENTS, Outcome, run as run_plugin, settled, whole, with_flag};
+use crate::drive::{COMPONENTS, Outcome, at_rest, run as run_plugin, settled, whole, with_flag};
 use crate::left;
 use crate::progress::Progress;
 
@@ -247,6 +247,8 @@ fn lose(cluster: &Cluster, number: u8, what: &str, component: &str, how: &[&str]
         thread::sleep(Duration::from_millis(200));
     }
     ensure!(away < STAND_IN, "nobody answered for {away:?}");
+    // Leaders that lost their API server end, and start again.
+    at_rest(cluster)?;
     selfhost(cluster, &["pivot", "--yes"])?;
     whole(cluster)?;
     left::nothing_of_an_operation(cluster)?;
