@@ -3,11 +3,12 @@
 //! Invariant: one run at a time on a machine; what an earlier run left is removed before clusters are made, and clusters
 //! of anybody else are not touched.
 
-use std::io::Write;
-use std::process::ExitCode;
+use std::fmt;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
 use crate::binaries::Binaries;
@@ -161,9 +162,51 @@ impl Stage {
     }
 }
 
+/// Tests of this package. What the ones that fail return is said once more at the end: others go on beside them, and
+/// what matters would be minutes back.
 fn test(name: &str, arguments: &[&str]) -> Result<()> {
     let test = ["test", "--package", "selfhost-tests", "--features", "bed", "--test", name, "--"];
-    cargo(&[&test[..], arguments].concat())
+    let arguments = [&test[..], arguments].concat();
+    // An error names its object; where in the harness it was made helps nobody, and takes a page.
+    let mut child =
+        command::cargo().args(&arguments).env("RUST_LIB_BACKTRACE", "0").stderr(Stdio::piped()).spawn()?;
+    let written = child.stderr.take().context("a pipe")?;
+    let mut failures = Failures::default();
+    for line in BufReader::new(written).split(b'\n') {
+        let line = String::from_utf8_lossy(&line?).into_owned();
+        anstream::eprintln!("{line}");
+        failures.read(line);
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        let command = arguments.join(" ");
+        bail!("cargo {command} ended with {status}{failures}");
+    }
+    Ok(())
+}
+
+/// What tests return when they fail, picked out of what they write.
+#[derive(Debug, Default)]
+struct Failures(Vec<Vec<String>>);
+
+/// Lines of a failure that are shown: an error with its causes, and the beginning of what it quotes.
+const SHOWN: usize = 16;
+
+impl Failures {
+    fn read(&mut self, line: String) {
+        let begins = ["Error: ", "thread '"].iter().any(|word| line.starts_with(word));
+        if begins {
+            self.0.push(vec![line]);
+        } else if let Some(failure) = self.0.last_mut().filter(|failure| failure.len() < SHOWN) {
+            failure.push(line);
+        }
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().flatten().try_for_each(|line| write!(out, "\n  {line}"))
+    }
 }
 
 fn cargo(arguments: &[&str]) -> Result<()> {
@@ -201,6 +244,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_failed_is_found_in_what_was_written() {
+        let mut failures = Failures::default();
+        for line in ["   0.1s  a cluster", "Error: no answer", "", "Caused by:", "    refused"] {
+            failures.read(line.to_owned());
+        }
+        assert_eq!(failures.to_string(), "\n  Error: no answer\n  \n  Caused by:\n      refused");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A backup, and the way back to it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,8 +24,8 @@ const AHEAD: u64 = 1_000_000_000;
 /// How long the kubelet may take to show its static Pods.
 const SHOWN: Duration = Duration::from_secs(60);
 
-/// When the first restore is killed: after the static Pods were taken away.
-const KILLED_AFTER: &str = "10";
+/// Seconds that a restore may take until etcd has ended.
+const ENDED: &str = "120";
 
 /// A self-hosted cluster is backed up and changed; a damaged copy of the backup is refused; a restore is killed and run
 /// again. Then everything in etcd is what it was, and the control plane serves as before.
@@ -42,14 +43,16 @@ fn what_was_backed_up_comes_back() -> Result<()> {
     for (name, value) in [("deleted", "value=1"), ("edited", "value=1")] {
         cluster.kubectl(&["-n", "before", "create", "configmap", name, "--from-literal", value])?;
     }
-    let keys = keys(&cluster)?;
-
     let made = run(&cluster, &["backup", "-o", "json"])?.success()?.json()?;
     let backup = &made["backups"][0];
     println!("backup: {backup}");
     let directory = backup["directory"].as_str().context("a directory")?.to_owned();
     ensure!(backup["node"] == "cp1" && backup["checkedBy"] == "etcdutl", "{backup}");
     is_private(&cluster, &directory)?;
+    // Those of the snapshot: controllers may write before it and after it. The Pod that took it is a part of it, and is
+    // deleted below.
+    let mut keys = keys(&cluster, backup["revision"].as_u64())?;
+    keys.remove("/registry/pods/kube-system/selfhost-backup-cp1");
 
     cluster.kubectl(&["create", "namespace", "after"])?;
     cluster.kubectl(&["-n", "before", "delete", "configmap", "deleted"])?;
@@ -60,10 +63,7 @@ fn what_was_backed_up_comes_back() -> Result<()> {
     let from = ["restore", "--from", directory.as_str()];
     let rehearsal = cluster.exec("cp1", &[&[PROGRAM], &from[..], &["--dry-run"]].concat())?;
     ensure!(rehearsal.contains("Would rename /var/lib/etcd/member"), "{rehearsal}");
-    let killed =
-        cluster.command("cp1", "timeout")?.args(["-s", "KILL", KILLED_AFTER, PROGRAM]).args(from).output()?;
-    println!("killed:\n{}", String::from_utf8_lossy(&killed.stdout));
-    ensure!(!killed.status.success(), "it was killed");
+    killed_in_the_middle(&cluster, &from)?;
     let restored = cluster.exec("cp1", &[&[PROGRAM], &from[..]].concat())?;
     println!("restore:\n{restored}");
     ensure!(restored.contains("Going on with what began at"), "{restored}");
@@ -71,12 +71,11 @@ fn what_was_backed_up_comes_back() -> Result<()> {
 
     ready_within(&cluster, Duration::from_secs(30))?;
     whole(&cluster)?;
-    // The Pod that took the backup is a part of what was backed up.
     cluster.kubectl(&["-n", "kube-system", "delete", "pod", "selfhost-backup-cp1"])?;
     eventually("the keys of the backup", || {
-        let now = self::keys(&cluster)?;
-        let gone = keys.iter().filter(|key| !now.contains(key)).map(|key| format!("-{key}"));
-        let new = now.iter().filter(|key| !keys.contains(key)).map(|key| format!("+{key}"));
+        let now = self::keys(&cluster, None)?;
+        let gone = keys.difference(&now).map(|key| format!("-{key}"));
+        let new = now.difference(&keys).map(|key| format!("+{key}"));
         let differ: Vec<String> = gone.chain(new).collect();
         Ok((!differ.is_empty()).then(|| differ.join(" ")))
     })?;
@@ -103,8 +102,29 @@ fn eventually(what: &str, mut wrong: impl FnMut() -> Result<Option<String>>) -> 
     Ok(())
 }
 
-/// The keys in etcd, but for those that come and go by themselves.
-fn keys(cluster: &Cluster) -> Result<Vec<String>> {
+/// Kills a restore after it has taken the data of etcd away, and before it has put other data there.
+fn killed_in_the_middle(cluster: &Cluster, from: &[&str]) -> Result<()> {
+    // In the node: its kill reaches the program itself, and is there within hundredths of a second.
+    const SCRIPT: &str = r#"
+        "$@" &
+        until [ ! -e /var/lib/etcd/member ] && [ ! -e /etc/kubernetes/manifests/etcd.yaml ]; do
+            kill -0 $! || exit 0
+            sleep 0.02
+        done
+        kill -KILL $!
+        wait $!
+    "#;
+    let mut restore = cluster.command("cp1", "timeout")?;
+    restore.args([ENDED, "sh", "-c", SCRIPT, "sh", PROGRAM]).args(from);
+    let killed = restore.output()?;
+    let words = String::from_utf8_lossy(&killed.stdout);
+    println!("killed:\n{words}");
+    ensure!(killed.status.code() == Some(128 + 9), "{}: {words}", killed.status);
+    Ok(())
+}
+
+/// The keys in etcd at a revision, or now, but for those that come and go by themselves.
+fn keys(cluster: &Cluster, revision: Option<u64>) -> Result<BTreeSet<String>> {
     let pki = "/etc/kubernetes/pki/etcd";
     let credentials = [
         format!("--cacert={pki}/ca.crt"),
@@ -114,7 +134,8 @@ fn keys(cluster: &Cluster) -> Result<Vec<String>> {
     let ask =
         ["etcdctl", "get", "/registry", "--prefix", "--keys-only", "--endpoints=https://127.0.0.1:2379"];
     let credentials = credentials.each_ref().map(String::as_str);
-    let keys = cluster.exec("cp1", &[&ask[..], &credentials].concat())?;
+    let revision = format!("--rev={}", revision.unwrap_or_default());
+    let keys = cluster.exec("cp1", &[&ask[..], &[revision.as_str()], &credentials].concat())?;
     let lasting = |key: &&str| !key.is_empty() && !RESTLESS.iter().any(|prefix| key.starts_with(prefix));
     Ok(keys.lines().filter(lasting).map(ToOwned::to_owned).collect())
 }
