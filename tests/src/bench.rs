@@ -75,15 +75,11 @@ enum What {
     },
     /// Every step of every operation, with every victim, resumed and aborted.
     Kills {
-        /// Only this many of them, chosen at random.
-        #[arg(long)]
-        sample: Option<usize>,
         /// Every victim, resumed and never aborted, at all steps of an operation in one go.
-        #[arg(long, conflicts_with = "sample")]
+        #[arg(long, conflicts_with = "Selection")]
         sweep: bool,
-        /// Where the choice comes from; a run is repeated with the seed that it printed.
-        #[arg(long)]
-        seed: Option<u64>,
+        #[command(flatten)]
+        selection: kills::Selection,
     },
     /// What speaks against an operation, one fault after the other.
     Faults,
@@ -116,7 +112,7 @@ fn run(what: &What) -> Result<()> {
             power_cuts::run(*times, *control_planes, *seed, &progress)
         }
         What::Kills { sweep: true, .. } => kills::sweep(&progress),
-        What::Kills { sample, seed, .. } => kills::run(*sample, *seed, &progress),
+        What::Kills { selection, .. } => kills::run(selection, &progress),
         What::Faults => faults::run(&progress),
         What::Footprint => footprint::run(&progress),
     }

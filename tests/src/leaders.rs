@@ -105,10 +105,9 @@ fn read(kubectl: &mut Command, slot: &Mutex<Option<Child>>, renewals: &mut Vec<T
     }
 }
 
-/// When a leader renewed; none where nobody leads.
+/// When a leader renewed, or gave the lease back: it led until then. Whoever clears the lease of another leaves the time.
 fn renewal(line: &str) -> Option<Timestamp> {
-    let (holder, time) = line.split_once(' ')?;
-    if holder.is_empty() { None } else { time.parse().ok() }
+    line.split_once(' ')?.1.parse().ok()
 }
 
 fn longest_gap(renewals: &[Timestamp]) -> Duration {
@@ -127,15 +126,18 @@ mod tests {
         let lines = [
             "cp1_a 2026-01-01T00:00:00.000000Z",
             "cp1_a 2026-01-01T00:00:02.000000Z",
-            // Cleared, and nobody's yet.
-            " 2026-01-01T00:00:03.000000Z",
+            // Cleared by somebody else, who leaves the time.
+            " 2026-01-01T00:00:02.000000Z",
             "cp1_b 2026-01-01T00:00:05.500000Z",
             // The watch began anew.
             "cp1_b 2026-01-01T00:00:05.500000Z",
             "cp1_b 2026-01-01T00:00:07.500000Z",
+            // Given back by the leader.
+            " 2026-01-01T00:00:09.000000Z",
+            "cp1_c 2026-01-01T00:00:12.000000Z",
         ];
         let renewals: Vec<Timestamp> = lines.iter().filter_map(|line| renewal(line)).collect();
-        assert_eq!(renewals.len(), 5);
+        assert_eq!(renewals.len(), lines.len());
         assert_eq!(longest_gap(&renewals), Duration::from_millis(3500));
         assert_eq!(longest_gap(&[]), Duration::ZERO);
     }

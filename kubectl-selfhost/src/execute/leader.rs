@@ -12,7 +12,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use selfhost_core::component::Component;
@@ -100,29 +99,37 @@ fn leases(context: &Context<'_>) -> Api<Lease> {
 
 /// Whether every process of the component on the node that is on its way out has ended: a static Pod whose manifest
 /// was moved away, a Pod of an older template, any Pod of a DaemonSet that loses the node, a bridge that is being deleted.
-/// The kubelet removes a Pod, and a mirror Pod, from the API only when its containers have ended.
 async fn is_ended(
     context: &Context<'_>,
     pods: &Api<Pod>,
     component: Component,
     node: &str,
 ) -> Result<bool, ApiError> {
-    let own = of_daemonset(pods, component, node).await?;
-    let old = if context.plan.goal.ends_static() {
-        !own.is_empty()
-    } else {
+    let mut old = of_daemonset(pods, component, node).await?;
+    if !context.plan.goal.ends_static() {
         let wanted = context.plan.hash(component);
-        own.iter().any(|pod| sealed_hash(&pod.metadata) != wanted)
-            || mirror(pods, component, node).await?.is_some()
-    };
-    if old {
-        return Ok(false);
+        old.retain(|pod| sealed_hash(&pod.metadata) != wanted);
+        old.extend(mirror(pods, component, node).await?);
     }
     let bridges = ListParams::default().labels(&format!("{}={component}", labels::BRIDGE));
     let bridges = call("list the bridges", || pods.list(&bridges)).await?;
-    Ok(!bridges.items.iter().any(|pod| {
+    old.extend(bridges.items.into_iter().filter(|pod| {
         pod.metadata.deletion_timestamp.is_some() && bridge_of(pod).is_some_and(|(_, at)| at == node)
-    }))
+    }));
+    Ok(old.iter().all(|pod| is_over(pod, component)))
+}
+
+/// Whether the Pod's process of `component` has ended for good. The kubelet says so a second or two before it removes
+/// the Pod from the API, and starts nothing any more in a Pod that is being deleted, nor in a static Pod of which it has
+/// no manifest.
+pub fn is_over(pod: &Pod, component: Component) -> bool {
+    let is_going =
+        pod.metadata.deletion_timestamp.is_some() || pod.annotations().contains_key(labels::MIRROR);
+    let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let own = status.into_iter().flatten().find(|container| container.name == component.name());
+    let has_ended =
+        own.and_then(|container| container.state.as_ref()).is_some_and(|state| state.terminated.is_some());
+    is_going && has_ended
 }
 
 /// Whether the leader was a process on this node that has ended. What is on its way out has ended already: so it was
@@ -166,17 +173,14 @@ async fn was_on(context: &Context<'_>, identity: &str, node: &str) -> Result<boo
     Ok(of(node) || of(&hostname))
 }
 
-/// Clears the lease as client-go's own release does, if `gone` still holds it.
+/// Takes the holder out of the lease, if `gone` still holds it: the next one that asks has it.
 async fn clear(leases: &Api<Lease>, name: &str, gone: &str) -> Result<(), ApiError> {
     let Some(mut lease) = api::get(leases, name).await? else { return Ok(()) };
     let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(gone)) else {
         return Ok(());
     };
-    let now = MicroTime(Timestamp::now());
+    // The times stay, and tell until when somebody led.
     spec.holder_identity = Some(String::new());
-    spec.lease_duration_seconds = Some(1);
-    spec.renew_time = Some(now.clone());
-    spec.acquire_time = Some(now);
     // Where somebody took it meanwhile: better still.
     api::replace(leases, &lease).await.map(drop)
 }
@@ -200,6 +204,7 @@ fn leads(lease: &Lease, gone: Option<&str>, now: Timestamp) -> Option<Leader> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::coordination::v1::LeaseSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
     use super::*;
 
@@ -225,6 +230,28 @@ mod tests {
             };
             let leader = leads(&lease, gone, now).map(|leader| leader.identity);
             assert_eq!(leader.as_deref(), expected, "{holder} {renewed} {gone:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_over_when_nothing_starts_it_again() {
+        let ended = serde_json::json!({"terminated": {"exitCode": 1}});
+        let runs = serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}});
+        let going = serde_json::json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:05Z"});
+        let static_pod = serde_json::json!({"name": "p", "annotations": {labels::MIRROR: "h"}});
+        for (metadata, name, state, expected) in [
+            (&going, "kube-scheduler", &ended, true),
+            (&going, "kube-scheduler", &runs, false),
+            (&going, "gate", &ended, false),
+            (&static_pod, "kube-scheduler", &ended, true),
+            (&static_pod, "kube-scheduler", &runs, false),
+            // The kubelet starts it again.
+            (&serde_json::json!({"name": "p"}), "kube-scheduler", &ended, false),
+        ] {
+            let pod = serde_json::json!({"metadata": metadata, "status": {"containerStatuses": [{"name": name,
+                "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}});
+            let pod = serde_json::from_value(pod).unwrap();
+            assert_eq!(is_over(&pod, Component::Scheduler), expected, "{metadata} {name} {state}");
         }
     }
 

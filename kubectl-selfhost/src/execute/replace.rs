@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::await_ready::of_daemonset;
+use super::leader::is_over;
 use super::{Context, ExecuteError};
 use crate::api::{self, call};
 use crate::node_task::{self, KEPT, Task};
@@ -154,8 +155,8 @@ pub async fn hand_to_daemonset(
     Ok(api::merge(&nodes, node, json!({"metadata": metadata})).await?)
 }
 
-/// Deletes every Pod of the DaemonSet on the node that is not what the plan wants, and waits until it has drained:
-/// the DaemonSet controller makes the next one only then.
+/// Deletes every Pod of the DaemonSet on the node that is not what the plan wants, and waits until it has drained and
+/// its process has ended: when the Pod is gone, a moment later, the DaemonSet controller makes the next one.
 pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     // An interrupted operation may have moved the static manifest away, and not come to this.
     let nodes: Api<Node> = Api::all(context.client.clone());
@@ -175,7 +176,11 @@ pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> 
             api::delete(&pods, &pod).await?;
         }
         context.progress.waiting(&format!("pod {} to drain", pod.name_any()));
-        api::gone(&pods, &pod, DRAIN).await?;
+        api::until::<_, ExecuteError, _, _>(format!("the end of pod {}", pod.name_any()), DRAIN, || async {
+            let now = api::get(&pods, &pod.name_any()).await?.filter(|now| now.uid() == pod.uid());
+            Ok(now.is_none_or(|now| is_over(&now, component)).then_some(()))
+        })
+        .await?;
     }
     Ok(())
 }

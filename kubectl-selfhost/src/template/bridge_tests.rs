@@ -48,3 +48,19 @@ fn names_stay_within_the_limit() {
     assert_eq!(name(Component::Scheduler, "cp1"), "kube-scheduler-bridge-cp1");
     assert!(name(Component::ControllerManager, &"n".repeat(250)).len() <= 253);
 }
+
+#[test]
+fn the_bridge_of_who_elects_a_leader_asks_often() {
+    let mut mirror = mirror_api_server();
+    let spec = mirror.spec.as_mut().unwrap();
+    for component in [Component::ControllerManager, Component::Scheduler] {
+        spec.containers[0].name = component.name().to_owned();
+        spec.containers[0].command =
+            Some(vec![component.name().to_owned(), "--leader-elect=true".to_owned()]);
+        let template = PodTemplateSpec { metadata: None, spec: Some(spec.clone()) };
+        let around = Surroundings { node_image: "example.org/selfhost-node".into(), service_ip: None };
+        let command =
+            pod(component, &template, "cp1", &around).spec.unwrap().containers[0].command.clone().unwrap();
+        assert_eq!(flags::value(&command, "leader-elect-retry-period"), Some("500ms"), "{command:?}");
+    }
+}

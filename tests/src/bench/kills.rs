@@ -4,12 +4,12 @@
 //! cell has to end with: where the operation leads, or where it began.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use clap::{Args, ValueEnum};
 
 use super::random::Random;
 use super::{Row, fresh, say, selfhost};
@@ -53,8 +53,8 @@ const OPERATIONS: [Operation; 3] = [
 ];
 
 /// Who is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Victim {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Victim {
     Plugin,
     Task,
     Bridge,
@@ -62,18 +62,33 @@ enum Victim {
     Kubelet,
 }
 
-const VICTIMS: [Victim; 5] = [Victim::Plugin, Victim::Task, Victim::Bridge, Victim::Gate, Victim::Kubelet];
+/// What is done after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Way {
+    Resume,
+    Abort,
+}
 
-impl fmt::Display for Victim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Plugin => "plugin",
-            Self::Task => "task",
-            Self::Bridge => "bridge",
-            Self::Gate => "gate",
-            Self::Kubelet => "kubelet",
-        })
-    }
+/// The word for it on a command line.
+fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Which cells of the matrix are tried.
+#[derive(Debug, Args)]
+pub(super) struct Selection {
+    /// Only those of this victim.
+    #[arg(long, value_enum)]
+    victim: Option<Victim>,
+    /// Only those with this way on.
+    #[arg(long, value_enum)]
+    way: Option<Way>,
+    /// Only this many of them, chosen at random.
+    #[arg(long)]
+    sample: Option<usize>,
+    /// Where the choice comes from; a run is repeated with the seed that it printed.
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 impl Victim {
@@ -104,34 +119,38 @@ struct Cell {
     operation: Operation,
     step: String,
     victim: Victim,
-    /// `resume` or `abort`.
-    way: &'static str,
+    way: Way,
 }
 
-pub(super) fn run(sample: Option<usize>, seed: Option<u64>, progress: &Progress) -> Result<()> {
-    let (mut random, seed) = Random::new(seed);
+pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
+    let (mut random, seed) = Random::new(selection.seed);
     let cluster = fresh("bench-kills", 1, progress)?;
     let mut cells = Vec::new();
     for operation in OPERATIONS {
         bring_to(&cluster, operation.from)?;
         for step in planned_steps(&cluster, operation.command)? {
-            for victim in VICTIMS {
-                for way in ["resume", "abort"] {
+            for victim in Victim::value_variants().iter().copied() {
+                for way in Way::value_variants().iter().copied() {
                     cells.push(Cell { operation, step: step.clone(), victim, way });
                 }
             }
         }
     }
     let all = cells.len();
-    if let Some(sample) = sample {
+    cells.retain(|cell| {
+        selection.victim.is_none_or(|victim| victim == cell.victim)
+            && selection.way.is_none_or(|way| way == cell.way)
+    });
+    if let Some(sample) = selection.sample {
         random.shuffle(&mut cells);
         cells.truncate(sample);
     }
     say(&format!("{} of {all} cells, seed {seed}", cells.len()))?;
     say("VICTIM   WAY     FAILED  LONGEST-GAP  THEN       STEP")?;
     for cell in &cells {
-        let line = try_cell(&cluster, cell)
-            .with_context(|| format!("{} at {}, {} (seed {seed})", cell.victim, cell.step, cell.way))?;
+        let line = try_cell(&cluster, cell).with_context(|| {
+            format!("{} at {}, {} (seed {seed})", word(&cell.victim), cell.step, word(&cell.way))
+        })?;
         say(&line)?;
     }
     say(&format!("{} cells: each ended clean", cells.len()))
@@ -142,12 +161,12 @@ pub(super) fn sweep(progress: &Progress) -> Result<()> {
     let cluster = fresh("bench-kills", 1, progress)?;
     say(&format!("{}  KILLS", Row::HEADER))?;
     let mut lost = 0;
-    for victim in VICTIMS {
+    for victim in Victim::value_variants().iter().copied() {
         for operation in OPERATIONS {
             bring_to(&cluster, operation.from)?;
             let steps = planned_steps(&cluster, operation.command)?;
             let mut kills = 0;
-            let row = Row::measure(&format!("{}, {victim}", operation.command[0]), &cluster, || {
+            let row = Row::measure(&format!("{}, {}", operation.command[0], word(&victim)), &cluster, || {
                 kills = sweep_one(&cluster, operation, victim, &steps, progress)?;
                 Ok(())
             })?;
@@ -191,7 +210,7 @@ fn sweep_one(
         if outcome.code == Some(0) {
             return Ok(steps.len() - pending.len());
         }
-        progress.line(format_args!("{victim} killed; left: {}", pending.len()));
+        progress.line(format_args!("{} killed; left: {}", word(&victim), pending.len()));
         at_rest(cluster)?;
         let resumed = hunt(cluster, victim, &["resume", "--yes"], &mut pending)?;
         // An upgrade that was taken back is begun anew.
@@ -209,9 +228,9 @@ fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
     let (hit, done) = strike(cluster, cell)?;
     // The kubelet may be on its way, and an API server, too.
     at_rest(cluster)?;
-    let outcome = run_plugin(cluster, &[cell.way, "--yes"])?.success()?;
+    let outcome = run_plugin(cluster, &[&word(&cell.way), "--yes"])?.success()?;
     let availability = load.stop()?;
-    let began_or_done = if done || cell.way == "resume" { cell.operation.to } else { cell.operation.from };
+    let began_or_done = if done || cell.way == Way::Resume { cell.operation.to } else { cell.operation.from };
     let begun = !outcome.out.contains("nothing to do");
     // A plugin that was killed before it had the lock has begun nothing.
     let end = if begun || done { began_or_done } else { cell.operation.from };
@@ -227,10 +246,11 @@ fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
     let then = match (hit, done, begun) {
         (false, ..) => "not there",
         (true, true, _) => "went on",
-        (true, false, true) => cell.way,
+        (true, false, true) => &word(&cell.way),
         (true, false, false) => "not begun",
     };
-    Ok(format!("{:<8} {:<7} {failed:>6}  {gap:>10.2}s  {then:<10} {}", cell.victim, cell.way, cell.step))
+    let (victim, way) = (word(&cell.victim), word(&cell.way));
+    Ok(format!("{victim:<8} {way:<7} {failed:>6}  {gap:>10.2}s  {then:<10} {}", cell.step))
 }
 
 /// Runs the operation and kills the victim at the step. Tells whether it was there, and whether the operation has ended
