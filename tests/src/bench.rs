@@ -18,6 +18,7 @@ use crate::leaders::Leaders;
 use crate::progress::Progress;
 use crate::{Spec, host, refusal};
 
+mod etcd;
 mod faults;
 mod footprint;
 mod kills;
@@ -75,12 +76,11 @@ enum What {
     },
     /// Every step of every operation, with every victim, resumed and aborted.
     Kills {
-        /// Every victim, resumed and never aborted, at all steps of an operation in one go.
-        #[arg(long, conflicts_with = "Selection")]
-        sweep: bool,
         #[command(flatten)]
         selection: kills::Selection,
     },
+    /// etcd with three members: upgraded under load, backed up, restored.
+    Etcd,
     /// What speaks against an operation, one fault after the other.
     Faults,
     /// Size of the plugin, how long its help takes, and what a dormant standby costs.
@@ -111,8 +111,8 @@ fn run(what: &What) -> Result<()> {
         What::PowerCuts { times, control_planes, seed } => {
             power_cuts::run(*times, *control_planes, *seed, &progress)
         }
-        What::Kills { sweep: true, .. } => kills::sweep(&progress),
-        What::Kills { selection, .. } => kills::run(selection, &progress),
+        What::Kills { selection } => kills::run(selection, &progress),
+        What::Etcd => etcd::run(&progress),
         What::Faults => faults::run(&progress),
         What::Footprint => footprint::run(&progress),
     }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::await_ready::of_daemonset;
+use super::leader::is_over;
 use super::replace::DRAIN;
 use super::{Context, ExecuteError};
 use crate::api::{self, ApiError, call};
@@ -26,7 +27,8 @@ const NOTICE: Duration = Duration::from_secs(20);
 /// How long the node part may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Takes the component's label from the node, and waits until the DaemonSet's Pod there has drained and is gone.
+/// Takes the component's label from the node, and waits until the DaemonSet's Pod there has drained and its process has
+/// ended.
 ///
 /// The DaemonSet controller deletes it, `OnDelete` or not. Only where it does not come to that, the Pod is deleted
 /// here: a controller that has not seen the change yet would make another one.
@@ -44,7 +46,7 @@ pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -
         for pod in kept.filter(|_| begin.elapsed() > NOTICE) {
             api::delete(&pods, pod).await?;
         }
-        Ok(here.is_empty().then_some(()))
+        Ok(here.iter().all(|pod| is_over(pod, component)).then_some(()))
     })
     .await
 }
@@ -53,16 +55,21 @@ pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -
 #[derive(Debug, Deserialize)]
 struct Restored {}
 
-/// Puts the kept manifest back. Nobody else listens on its port then: the DaemonSet's Pod is gone.
+/// Puts the kept manifest back, once the DaemonSet's Pod is gone: nobody else listens on its port then.
 pub async fn restore(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     let stale = |message: &str| ExecuteError::Stale {
         subject: format!("{component} on {node}"),
         message: message.to_owned(),
     };
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
-    if !of_daemonset(&pods, component, node).await?.is_empty() {
-        return Err(stale("the DaemonSet has made a Pod there again"));
-    }
+    api::until(format!("the Pod of {component} on {node} to be gone"), DRAIN, || async {
+        let here = of_daemonset(&pods, component, node).await?;
+        if here.iter().any(|pod| pod.metadata.deletion_timestamp.is_none()) {
+            return Err(stale("the DaemonSet has made a Pod there again"));
+        }
+        Ok(here.is_empty().then_some(()))
+    })
+    .await?;
     let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
     let name = format!("restore-{component}");
     let mut args = vec![format!("--file={}", facts.manifest_path(component)), format!("--kept={KEPT}")];

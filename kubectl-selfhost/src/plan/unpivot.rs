@@ -161,11 +161,12 @@ fn swap(inventory: &Inventory, component: Component, node: &str) -> Vec<Step> {
         (Component::ApiServer, false, _) => {
             &[Verb::Bridge, Verb::Announce, Verb::Withdraw, Verb::Restore, Verb::Await, Verb::Release]
         }
+        // The bridge has to lead before the static Pod asks: whose a lease is that both could have cannot be told.
         (_, false, _) => &[
             Verb::Bridge,
             Verb::Withdraw,
-            Verb::Restore,
             Verb::HandOver,
+            Verb::Restore,
             Verb::Await,
             Verb::Release,
             Verb::HandOver,

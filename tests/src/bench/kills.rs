@@ -15,8 +15,8 @@ use super::random::Random;
 use super::{Row, fresh, say, selfhost};
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::drive::{
-    Load, Outcome, at_rest, components, kill_at_each, planned_steps, run as run_plugin, run_and_kill,
-    run_seeing, settled, step_of,
+    Load, Outcome, at_rest, components, kill_at_each, planned_steps, ready_within, run as run_plugin,
+    run_and_kill, run_seeing, settled, step_of,
 };
 use crate::left;
 use crate::progress::Progress;
@@ -24,8 +24,8 @@ use crate::progress::Progress;
 /// Load in requests per second, from two places.
 const RATE: u32 = 50;
 
-/// How long the API may be away when what serves is killed: until the kubelet or a standby has started another.
-const BEARABLE: f64 = 30.0;
+/// From a boot to an API server that is ready.
+const BACK: Duration = Duration::from_secs(60);
 
 /// What a control plane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub(super) enum Victim {
     Bridge,
     Gate,
     Kubelet,
+    /// Everything on the node at once.
+    Power,
 }
 
 /// What is done after it.
@@ -77,6 +79,9 @@ fn word(value: &impl ValueEnum) -> String {
 /// Which cells of the matrix are tried.
 #[derive(Debug, Args)]
 pub(super) struct Selection {
+    /// Resumed and never aborted, at all steps of an operation in one go.
+    #[arg(long, conflicts_with_all = ["way", "sample", "seed"])]
+    sweep: bool,
     /// Only those of this victim.
     #[arg(long, value_enum)]
     victim: Option<Victim>,
@@ -95,7 +100,7 @@ impl Victim {
     /// A shell pattern of its command line on the node.
     fn pattern(self, step: &str) -> &'static str {
         match self {
-            Self::Plugin => "",
+            Self::Plugin | Self::Power => "",
             Self::Task => "*selfhost-node?task?*",
             Self::Bridge if step.contains("controller-manager") => {
                 "kube-controller-manager*--secure-port=10267*"
@@ -109,7 +114,13 @@ impl Victim {
 
     /// Whether whoever serves may be hit, and requests with it.
     fn serves(self) -> bool {
-        matches!(self, Self::Bridge | Self::Gate)
+        matches!(self, Self::Bridge | Self::Gate | Self::Power)
+    }
+
+    /// How long the API may be away, in seconds: until the kubelet or a standby has started another, or the node was
+    /// switched on and off again.
+    fn bearable(self) -> f64 {
+        if self == Self::Power { BACK.as_secs_f64() + 15.0 } else { 30.0 }
     }
 }
 
@@ -122,25 +133,33 @@ struct Cell {
     way: Way,
 }
 
+impl Selection {
+    fn victims(&self) -> impl Iterator<Item = Victim> {
+        let wanted = self.victim;
+        let all = Victim::value_variants().iter().copied();
+        all.filter(move |victim| wanted.is_none_or(|wanted| wanted == *victim))
+    }
+}
+
 pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
+    if selection.sweep {
+        return sweep(selection, progress);
+    }
     let (mut random, seed) = Random::new(selection.seed);
     let cluster = fresh("bench-kills", 1, progress)?;
     let mut cells = Vec::new();
     for operation in OPERATIONS {
         bring_to(&cluster, operation.from)?;
         for step in planned_steps(&cluster, operation.command)? {
-            for victim in Victim::value_variants().iter().copied() {
+            for victim in selection.victims() {
                 for way in Way::value_variants().iter().copied() {
                     cells.push(Cell { operation, step: step.clone(), victim, way });
                 }
             }
         }
     }
+    cells.retain(|cell| selection.way.is_none_or(|way| way == cell.way));
     let all = cells.len();
-    cells.retain(|cell| {
-        selection.victim.is_none_or(|victim| victim == cell.victim)
-            && selection.way.is_none_or(|way| way == cell.way)
-    });
     if let Some(sample) = selection.sample {
         random.shuffle(&mut cells);
         cells.truncate(sample);
@@ -157,25 +176,26 @@ pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
 }
 
 /// Each operation once for each victim, killed at each of its steps in turn and resumed.
-pub(super) fn sweep(progress: &Progress) -> Result<()> {
+fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
     let cluster = fresh("bench-kills", 1, progress)?;
     say(&format!("{}  KILLS", Row::HEADER))?;
     let mut lost = 0;
-    for victim in Victim::value_variants().iter().copied() {
+    for victim in selection.victims() {
         for operation in OPERATIONS {
             bring_to(&cluster, operation.from)?;
             let steps = planned_steps(&cluster, operation.command)?;
             let mut kills = 0;
-            let row = Row::measure(&format!("{}, {}", operation.command[0], word(&victim)), &cluster, || {
-                kills = sweep_one(&cluster, operation, victim, &steps, progress)?;
-                Ok(())
-            })?;
+            let row =
+                Row::measure(&format!("{}, {}", operation.command[0], word(&victim)), &cluster, || {
+                    kills = sweep_one(&cluster, operation, victim, &steps, progress)?;
+                    Ok(())
+                })?;
             say(&format!("{}  {kills} at {} steps", row.line(), steps.len()))?;
             for failure in row.failures() {
                 say(&format!("  {failure}"))?;
             }
             let gap = row.availability.longest_gap();
-            ensure!(gap < BEARABLE, "nobody was served for {gap:.1} s");
+            ensure!(gap < victim.bearable(), "nobody was served for {gap:.1} s");
             if !victim.serves() {
                 lost += row.availability.totals().1;
             }
@@ -242,7 +262,7 @@ fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
     let (_, failed, _) = availability.totals();
     let gap = availability.longest_gap();
     ensure!(failed == 0 || cell.victim.serves(), "{failed} requests failed: {:#?}", availability.series());
-    ensure!(gap < BEARABLE, "nobody was served for {gap:.1} s");
+    ensure!(gap < cell.victim.bearable(), "nobody was served for {gap:.1} s");
     let then = match (hit, done, begun) {
         (false, ..) => "not there",
         (true, true, _) => "went on",
@@ -301,6 +321,12 @@ fn hunt(
 /// Kills every process of the victim on the node, each of which is in the node's own process space. Tells whether one was
 /// there.
 fn kill_on_node(cluster: &Cluster, victim: Victim, step: &str) -> Result<bool> {
+    if victim == Victim::Power {
+        cluster.power_cut("cp1")?;
+        cluster.boot("cp1")?;
+        ready_within(cluster, BACK)?;
+        return Ok(true);
+    }
     let script = format!(
         "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); \
          case \"$c\" in sh*) ;; {}) kill -9 ${{p#/proc/}} && echo killed;; esac; done; true",
