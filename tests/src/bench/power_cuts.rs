@@ -16,18 +16,16 @@ use crate::progress::Progress;
 /// From the kubelet's start to an API server that is ready.
 const BACK: Duration = Duration::from_secs(60);
 
-/// What is going on when the power is cut, in an order in which each can follow the one before.
-const COURSE: [&[&str]; 6] = [
-    &["pivot", "--yes"],
-    &[],
-    &["upgrade", UPGRADE_VERSION, "--yes"],
-    &["checkpoint", "refresh", "--yes"],
-    &["upgrade", "--rollback", DEFAULT_VERSION, "--yes"],
-    &["unpivot", "--yes"],
+/// What is going on when the power is cut, in an order in which each can follow the one before, and about how many
+/// seconds it takes for each node: the cut is in there somewhere.
+const COURSE: [(&[&str], u64); 6] = [
+    (&["pivot", "--yes"], 60),
+    (&[], 30),
+    (&["upgrade", UPGRADE_VERSION, "--yes"], 70),
+    (&["checkpoint", "refresh", "--yes"], 6),
+    (&["upgrade", "--rollback", DEFAULT_VERSION, "--yes"], 70),
+    (&["unpivot", "--yes"], 100),
 ];
-
-/// An operation takes about a minute and a half for each node at most.
-const LONGEST_MS: u64 = 90_000;
 
 pub(super) fn run(times: u32, control_planes: u8, seed: Option<u64>, progress: &Progress) -> Result<()> {
     let (mut random, seed) = Random::new(seed);
@@ -35,10 +33,10 @@ pub(super) fn run(times: u32, control_planes: u8, seed: Option<u64>, progress: &
     let cluster = fresh("bench-power-cuts", control_planes, progress)?;
     say("CUT  DURING                       AFTER    READY  THEN")?;
     let mut slowest = Duration::ZERO;
-    for (cut, arguments) in (1..=times).zip(COURSE.iter().cycle()) {
+    for (cut, (arguments, seconds)) in (1..=times).zip(COURSE.iter().cycle()) {
         let name = format!("cut-{cut}");
         cluster.kubectl(&["create", "configmap", &name])?;
-        let after = Duration::from_millis(random.below(LONGEST_MS * u64::from(control_planes)));
+        let after = Duration::from_millis(random.below(seconds * 1000 * u64::from(control_planes)));
         let began = begin(&cluster, arguments, after)?;
         cluster.control_planes().into_iter().try_for_each(|node| cluster.power_cut(node))?;
         end(began);
