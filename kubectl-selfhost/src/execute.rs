@@ -148,9 +148,7 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             replace::apply(context, component).await
         }
-        (Verb::Start, Some(component), Some(node)) => {
-            replace::hand_to_daemonset(context, component, node, None).await
-        }
+        (Verb::Start, Some(component), Some(node)) => replace::start(context, component, node).await,
         (Verb::Retire, Some(component), Some(node)) => replace::retire(context, component, node).await,
         (Verb::Delete, Some(component), Some(node)) => replace::delete(context, component, node).await,
         (Verb::Withdraw, Some(component), Some(node)) => {

@@ -4,6 +4,7 @@
 //! connections that were diverted stay usable for as long as this process runs, also after the divert was withdrawn.
 
 mod bridge;
+mod leftover;
 mod readiness;
 
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::bridge::Bridge;
+use self::leftover::Leftover;
 use self::readiness::{Answer, Readiness, Step};
 use crate::clock;
 use crate::nft::closing;
@@ -96,7 +98,12 @@ pub(crate) fn run(config: &Config, log: &mut dyn Write) -> Result<(), Error> {
         .map_err(Error::Thread)?;
 
     let mut readiness = Readiness::new();
+    let mut leftover = Leftover::default();
     while let Ok(Event::Answered(answer)) = inbox.recv() {
+        if answer == Answer::Idle {
+            let result = leftover.look(&config.divert);
+            gate.note(result);
+        }
         let step = readiness.next(&answer);
         if !gate.take(step, answer) {
             readiness = Readiness::new();

@@ -155,17 +155,23 @@ pub async fn hand_to_daemonset(
     Ok(api::merge(&nodes, node, json!({"metadata": metadata})).await?)
 }
 
+/// Hands a node to the DaemonSet that has no static Pod of the component any more. An interrupted pivot may have moved the
+/// manifest away, and not come to the note of what it holds.
+pub async fn start(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let now = api::get(&nodes, node).await?.unwrap_or_default();
+    // Whether that manifest is the one to be put back is not known here: an earlier note is nearer to the truth.
+    let kept = kept(context, component).filter(|_| Kept::on(component, &now).is_none());
+    if kept.is_none() && now.labels().contains_key(labels::node_label(component)) {
+        return Ok(());
+    }
+    hand_to_daemonset(context, component, node, kept).await
+}
+
 /// Deletes every Pod of the DaemonSet on the node that is not what the plan wants, and waits until it has drained and
 /// its process has ended: when the Pod is gone, a moment later, the DaemonSet controller makes the next one.
 pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
-    // An interrupted operation may have moved the static manifest away, and not come to this.
-    let nodes: Api<Node> = Api::all(context.client.clone());
-    let now = api::get(&nodes, node).await?.unwrap_or_default();
-    if !now.labels().contains_key(labels::node_label(component)) {
-        // Whether that manifest is the one to be put back is not known here: an earlier note is nearer to the truth.
-        let kept = kept(context, component).filter(|_| Kept::on(component, &now).is_none());
-        hand_to_daemonset(context, component, node, kept).await?;
-    }
+    start(context, component, node).await?;
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let wanted = context.plan.hash(component);
     for pod in of_daemonset(&pods, component, node).await? {

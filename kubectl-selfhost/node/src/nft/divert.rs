@@ -75,6 +75,11 @@ impl Divert {
         Self { table: STANDBY_TABLE, ..self }
     }
 
+    /// The same, in the table of a bridge's gate.
+    pub(crate) fn of_bridge(self) -> Self {
+        Self { table: TABLE, ..self }
+    }
+
     /// The table's name.
     pub(crate) fn table(&self) -> &'static str {
         self.table

@@ -249,6 +249,28 @@ fn the_kernel_ends_the_divert_of_a_killed_gate() -> Result<()> {
     throughout(Duration::from_secs(1), || node.is("public"))
 }
 
+/// Nobody starts a gate again whose bridge is on its way out.
+#[test]
+fn the_standby_removes_what_a_killed_gate_left() -> Result<()> {
+    let node = Node::new()?;
+    let mut gate = node.diverting()?;
+    gate.kill()?;
+    let left = || Ok::<_, anyhow::Error>(output("nft", &["list", "tables"])?.contains("inet selfhost\n"));
+    let _standby = NodePart::dormant_gate(&node.pki)?;
+    throughout(Duration::from_secs(25), || {
+        ensure!(left()?, "the bridge is there still");
+        Ok(())
+    })?;
+    node.bridge.stop_listening();
+    eventually(Duration::from_secs(30), "the tables are removed", || {
+        let tables = output("nft", &["list", "tables"])?;
+        let own = ["table inet selfhost_standby", "table inet selfhost_standby_closing"];
+        let all: Vec<&str> = tables.lines().filter(|line| line.contains("selfhost")).collect();
+        Ok(all.iter().all(|line| own.contains(line)))
+    })
+    .map(drop)
+}
+
 #[test]
 fn a_gate_takes_over_from_a_killed_one_without_a_gap() -> Result<()> {
     let node = Node::new()?;

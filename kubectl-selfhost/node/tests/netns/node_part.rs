@@ -29,6 +29,14 @@ impl NodePart {
         Self::gate_of(BINARY.as_ref(), pki, "10.0.0.1", "10.96.0.1")
     }
 
+    /// The gate of that node's standby, which is dormant: nobody holds the lock.
+    pub(crate) fn dormant_gate(pki: &Pki) -> Result<Self> {
+        let ca = pki.ca();
+        let ca = ca.to_str().context("a temporary path")?;
+        let node = ["--node-ip", "10.0.0.1", "--service-ip", "10.96.0.1", "--ca", ca];
+        Self::start(BINARY.as_ref(), &[&["gate"], &node[..], &["--only-while", "/nobody.serving"]].concat())
+    }
+
     /// A gate of `binary`.
     pub(crate) fn gate_of(binary: &Path, pki: &Pki, node: &str, service: &str) -> Result<Self> {
         let ca = pki.ca();
