@@ -128,6 +128,8 @@ fn a_power_cut_takes_all_but_the_disk(cluster: &Cluster) -> Result<()> {
     let before = await_some("the API server to be ready", || {
         Ok(restarts("cp1").ok().and_then(|text| text.strip_suffix(" true")?.parse::<u32>().ok()))
     })?;
+    let card = || cluster.exec("cp1", &["cat", "/sys/class/net/eth0/address"]);
+    let card_before = card()?;
     let begin = Instant::now();
     cluster.power_cut("cp1")?;
     ensure!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
@@ -143,6 +145,7 @@ fn a_power_cut_takes_all_but_the_disk(cluster: &Cluster) -> Result<()> {
     cluster.boot("cp1")?;
     assert_eq!(cluster.switched_off(), Vec::<&str>::new());
     ensure!(cluster.boot("cp1").is_err(), "a running node was booted");
+    assert_eq!(card()?, card_before, "neighbours go on sending to the card that they know");
     let after = await_some("the API server to come back", || {
         Ok(restarts("cp1")
             .ok()

@@ -65,8 +65,11 @@ impl Subnet {
         if exists(&cable) {
             ip(&["link", "delete", &cable])?;
         }
-        let pid = pid.to_string();
-        ip(&["link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &pid])?;
+        let (pid, hardware) = (pid.to_string(), hardware_address(self.address(node.host)));
+        // A machine keeps its network card through a power cut. With another one its neighbours would go on sending to the
+        // card that they remember, for up to a minute.
+        let eth0 = ["peer", "name", "eth0", "address", &hardware, "netns", &pid];
+        ip(&[&["link", "add", &cable, "type", "veth"], &eth0[..]].concat())?;
         ip(&["link", "set", &cable, "master", &self.bridge(), "up"])
     }
 
@@ -83,6 +86,12 @@ impl Subnet {
         }
         Ok(())
     }
+}
+
+/// A hardware address of the range that everybody may give out, made from the node's own address.
+fn hardware_address(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// Pods of the node with last byte `host`. The same in every cluster: nobody outside a cluster can reach them.
