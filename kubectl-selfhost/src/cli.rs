@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod completion;
 pub mod duration;
 pub mod global;
+pub mod guard;
 pub mod operation;
 pub mod output;
 pub mod pivot;
@@ -76,6 +77,7 @@ pub enum Command {
     Abort(abort::Args),
     Checkpoint(checkpoint::Args),
     Backup(backup::Args),
+    Guard(guard::Args),
     Probe(probe::Args),
     Completion(completion::Args),
     Version(version::Args),

@@ -11,6 +11,7 @@ pub mod command;
 pub mod error;
 pub mod execute;
 pub mod exit;
+pub mod guard;
 pub mod inventory;
 pub mod node_task;
 pub mod operation;

@@ -5,3 +5,4 @@
 pub mod age;
 pub mod document;
 pub mod table;
+pub mod text;

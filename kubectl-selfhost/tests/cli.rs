@@ -381,3 +381,30 @@ fn without_an_open_operation_there_is_nothing_to_resume_or_to_abort() {
     }
     assert_eq!(*server.methods.lock().unwrap(), BTreeSet::from(["GET".to_owned()]));
 }
+
+#[test]
+fn the_guard_is_asked_without_a_cluster_and_with_one() {
+    let fixture = |name: &str| format!("../tests/fixtures/v1.11/secrets/{name}.json");
+    let secret = fixture("secret-sa");
+    let there: Vec<String> = ["daemonsets", "pods", "nodes"]
+        .iter()
+        .flat_map(|name| ["--with".to_owned(), fixture(name)])
+        .collect();
+    let server = ApiServer::start("v1.11/secrets");
+    let live = ["--live".to_owned(), server_flag(&server)];
+    for facts in [&there[..], &live] {
+        for format in ["table", "json", "yaml"] {
+            let mut arguments = vec!["guard", "test", &secret, "--delete", "-o", format];
+            arguments.extend(facts.iter().map(String::as_str));
+            let output = run(&arguments);
+            let shown = text(&output.stdout);
+            assert_eq!(output.status.code(), Some(4), "{shown}{}", text(&output.stderr));
+            assert!(shown.contains("SEC-1"), "{shown}");
+        }
+    }
+    assert_eq!(*server.methods.lock().unwrap(), BTreeSet::from(["GET".to_owned()]));
+    // What nobody mounts may go.
+    let output = run(&["guard", "test", &secret, "--delete", "--with", &fixture("service-kubernetes")]);
+    assert_eq!(text(&output.stdout), "DELETE Secret kube-system/sa: admitted\n");
+    assert_eq!(output.status.code(), Some(0));
+}

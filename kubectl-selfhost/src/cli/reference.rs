@@ -31,7 +31,7 @@ fn reference() -> String {
         "# Commands\n\nMade from the command line's own definition: `UPDATE_DOCS=1 cargo test -p kubectl-selfhost reference`.\n",
     );
     for command in plain.get_subcommands().filter(|command| !command.is_hide_set()) {
-        section(&mut text, command);
+        section(&mut text, command.get_name(), command);
     }
     text.push_str(
         "\n## Flags of every command\n\nThey stand after `selfhost`, before or after the command.\n",
@@ -40,18 +40,21 @@ fn reference() -> String {
     text
 }
 
-fn section(text: &mut String, command: &Command) {
-    let name = command.get_name();
+/// A command, and then its own commands. `name` is what is typed: `checkpoint refresh`.
+fn section(text: &mut String, name: &str, command: &Command) {
     let mut built = Cli::command();
     built.build();
-    let usage =
-        built.find_subcommand_mut(name).map(|command| command.render_usage().to_string()).unwrap_or_default();
+    let found = name.split(' ').try_fold(&mut built, |command, word| command.find_subcommand_mut(word));
+    let usage = found.map(|command| command.render_usage().to_string()).unwrap_or_default();
     let usage = usage.trim_start_matches("Usage: ");
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     write!(text, "\n## kubectl selfhost {name}\n\n{}\n\n```\n{usage}\n```\n", about.trim()).unwrap();
     flags(text, command.get_arguments());
     if let Some(after) = command.get_after_help() {
         write!(text, "\n```\n{}\n```\n", after.to_string().trim()).unwrap();
+    }
+    for own in command.get_subcommands() {
+        section(text, &format!("{name} {}", own.get_name()), own);
     }
 }
 

@@ -16,10 +16,8 @@ use crate::inventory::OpenOperation;
 use crate::inventory::credentials::Source;
 use crate::render::age;
 use crate::render::table::{self, Cell};
+use crate::render::text::write_wrapped;
 use crate::theme::{Theme, Tone};
-
-/// Where findings are wrapped.
-const WIDTH: usize = 80;
 
 /// How many columns to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,26 +186,4 @@ fn write_findings(out: &mut dyn Write, theme: &Theme, findings: &[Finding]) -> i
         }
     }
     writeln!(out, "Each code is explained at {FINDINGS_URL}")
-}
-
-/// Writes `text` after `first`, wrapped between words; further lines begin below the code's text.
-fn write_wrapped(out: &mut dyn Write, first: &str, text: &str) -> io::Result<()> {
-    const INDENT: usize = 10;
-    write!(out, "{first}")?;
-    let mut column = anstream::adapter::strip_str(first).to_string().chars().count();
-    let mut begins = true;
-    for word in text.split(' ') {
-        let width = word.chars().count();
-        if !begins && column + 1 + width > WIDTH {
-            write!(out, "\n{:INDENT$}", "")?;
-            (column, begins) = (INDENT, true);
-        }
-        if !begins {
-            write!(out, " ")?;
-            column += 1;
-        }
-        write!(out, "{word}")?;
-        (column, begins) = (column + width, false);
-    }
-    writeln!(out)
 }

@@ -1,0 +1,109 @@
+//! `guard test`: what the rules think of a change, without making it.
+
+use std::io::Write as _;
+
+use jiff::Timestamp;
+use selfhost_core::review::Settings;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::global::Global;
+use crate::cli::guard::{Action, Args, Test};
+use crate::cli::output::{DataFormat, Format};
+use crate::client::{Connection, PATIENCE_TO_LOOK};
+use crate::error::{Explain, Failure};
+use crate::exit::Exit;
+use crate::guard::change::{self, Asker};
+use crate::guard::facts::Source;
+use crate::guard::report::Change;
+use crate::render::document;
+use crate::terminal::Terminal;
+
+/// The verdicts, as data.
+#[derive(Debug, Serialize)]
+struct Verdicts {
+    changes: Vec<Change>,
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{file} is refused")]
+struct BadSettings {
+    file: String,
+    source: selfhost_core::review::settings::BadSettings,
+}
+
+impl Explain for BadSettings {
+    fn hint(&self) -> Option<String> {
+        Some("docs/reference/rules.md has every setting".to_owned())
+    }
+}
+
+/// Judges every change, and prints what the rules say.
+pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let Action::Test(args) = &args.action;
+    let settings = settings(args)?;
+    let connection = &global.connection;
+    let asker = Asker::named(connection.impersonate.as_deref(), &connection.impersonate_groups);
+    let source = source(global, args).await?;
+    let now = Timestamp::now().as_second();
+    let mut changes = Vec::new();
+    for path in &args.files {
+        for object in change::read(path)? {
+            let request = if change::is_review(&object) {
+                object["request"].clone()
+            } else {
+                let old = source.now(&object).await.map_err(|error| {
+                    Failure::message(format!("cannot read what is there now: {error}"), Exit::Failure)
+                        .with_hint("give it with --old")
+                })?;
+                change::request(&object, old.as_ref(), args.delete, &asker)
+            };
+            let verdict = source.verdict(&request, &settings, now).await;
+            changes.push(Change::new(&request, verdict));
+        }
+    }
+    let denied = changes.iter().any(|change| !change.verdict.allowed);
+    let out = &mut terminal.out;
+    match args.output {
+        Format::Json => document::write(out, DataFormat::Json, "Verdicts", &Verdicts { changes })?,
+        Format::Yaml => document::write(out, DataFormat::Yaml, "Verdicts", &Verdicts { changes })?,
+        Format::Table | Format::Wide => {
+            let theme = out.theme;
+            changes.iter().try_for_each(|change| change.write(out, &theme))?;
+        }
+    }
+    out.flush()?;
+    Ok(if denied { Exit::Findings } else { Exit::Success })
+}
+
+fn settings(args: &Test) -> Result<Settings, Failure> {
+    let Some(path) = &args.settings else { return Ok(Settings::default()) };
+    let text =
+        std::fs::read_to_string(path).map_err(|source| change::Error::Read { path: path.clone(), source })?;
+    let value: Value = serde_saphyr::from_str(&text)
+        .map_err(|source| change::Error::Syntax { path: path.clone(), source: Box::new(source) })?;
+    Settings::parse(value.to_string().as_bytes())
+        .map_err(|source| BadSettings { file: path.display().to_string(), source }.into())
+}
+
+async fn source(global: &Global, args: &Test) -> Result<Source, Failure> {
+    if args.live {
+        // What is there is read with one's own rights, whoever is said to change it.
+        let mut flags = global.connection.clone();
+        flags.impersonate = None;
+        flags.impersonate_groups.clear();
+        flags.impersonate_uid = None;
+        let connection = Connection::open(&flags, PATIENCE_TO_LOOK).await?;
+        return Ok(Source::Cluster(connection.client().clone()));
+    }
+    let files = [&args.old[..], &args.with].concat();
+    if files.is_empty() {
+        return Ok(Source::Nothing);
+    }
+    let mut objects = Vec::new();
+    for path in &files {
+        objects.extend(change::read(path)?);
+    }
+    Ok(Source::Files(objects))
+}
