@@ -12,5 +12,6 @@ pub mod flags;
 pub mod labels;
 pub mod review;
 pub mod rules;
+pub mod scope;
 pub mod version;
 pub mod x509;

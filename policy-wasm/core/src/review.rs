@@ -127,19 +127,22 @@ pub struct Request {
 #[error("this is no admission request: {0}")]
 pub struct NotAReview(String);
 
+impl From<serde_json::Error> for NotAReview {
+    /// The position only: serde's message for a wrong type quotes the value, which may be a Secret's.
+    fn from(error: serde_json::Error) -> Self {
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "a field is missing or of another type",
+            serde_json::error::Category::Eof => "it ends too early",
+            _ => "it is not JSON",
+        };
+        Self(format!("{what} (line {}, column {})", error.line(), error.column()))
+    }
+}
+
 impl Request {
     /// Reads the `request` of an AdmissionReview.
     pub fn parse(json: &[u8]) -> Result<Self, NotAReview> {
-        // The position only: serde's message for a wrong type quotes the value, which may be a Secret's.
-        let at = |error: serde_json::Error| {
-            let what = match error.classify() {
-                serde_json::error::Category::Data => "a field is missing or of another type",
-                serde_json::error::Category::Eof => "it ends too early",
-                _ => "it is not JSON",
-            };
-            NotAReview(format!("{what} (line {}, column {})", error.line(), error.column()))
-        };
-        serde_json::from_slice(json).map_err(at)
+        Ok(serde_json::from_slice(json)?)
     }
 
     /// The subresource; empty for the object itself.

@@ -14,7 +14,9 @@
 )]
 
 use crate::review::approval::{self, Granted};
-use crate::review::{Answer, Facts, Lookup, Request, Settings, Severity, Unknown, Verdict, Violation};
+use crate::review::{
+    Answer, Facts, Lookup, NotAReview, Request, Settings, Severity, Unknown, Verdict, Violation,
+};
 
 /// What a rule says of a request; or that it needs to know more.
 pub type Checked = Result<Vec<Violation>, Unknown>;
@@ -107,7 +109,7 @@ pub const ROUNDS: usize = 6;
 pub fn evaluate(request: &[u8], settings: &Settings, facts: &Facts) -> Evaluation {
     match Request::parse(request) {
         Ok(request) => judge(&request, settings, facts),
-        Err(error) => Evaluation::Decided(g1::unreadable(&error.to_string())),
+        Err(error) => Evaluation::Decided(unreadable(&error)),
     }
 }
 
@@ -116,15 +118,23 @@ pub fn decide(
     request: &[u8],
     settings: &Settings,
     now: i64,
+    fetch: impl FnMut(&Lookup) -> Answer,
+) -> Verdict {
+    match Request::parse(request) {
+        Ok(request) => conclude(&request, settings, Facts::at(now), fetch),
+        Err(error) => unreadable(&error),
+    }
+}
+
+/// Evaluates a request to its end, beginning with these facts; `fetch` makes the live reads.
+pub fn conclude(
+    request: &Request,
+    settings: &Settings,
+    mut facts: Facts,
     mut fetch: impl FnMut(&Lookup) -> Answer,
 ) -> Verdict {
-    let request = match Request::parse(request) {
-        Ok(request) => request,
-        Err(error) => return g1::unreadable(&error.to_string()),
-    };
-    let mut facts = Facts::at(now);
     for _ in 0..ROUNDS {
-        match judge(&request, settings, &facts) {
+        match judge(request, settings, &facts) {
             Evaluation::Decided(verdict) => return verdict,
             Evaluation::Needs(lookups) => {
                 for lookup in lookups {
@@ -140,6 +150,11 @@ pub fn decide(
 /// The verdict on a review that is still not decided after [`ROUNDS`].
 pub fn asks_too_much() -> Verdict {
     g1::unreadable("the review asks for more than it may")
+}
+
+/// The verdict on what is no review.
+pub fn unreadable(error: &NotAReview) -> Verdict {
+    g1::unreadable(&error.to_string())
 }
 
 /// Evaluates a request with the facts that are there.

@@ -45,22 +45,30 @@ impl Default for Approvals {
 }
 
 impl Approvals {
-    /// Whether they can be given, and not by anybody.
-    pub fn validate(&self) -> Result<(), String> {
+    /// Whether they can be given, and not by anybody: else the setting, what is the matter, and what to do.
+    pub(super) fn validate(&self) -> Result<(), (String, String, &'static str)> {
+        let mut holders = BTreeMap::new();
         for (name, key) in &self.keys {
-            VerifyingKey::from_public_key_pem(key)
-                .map_err(|_| format!("the key of {name:?} is no ECDSA P-256 public key in PEM"))?;
-        }
-        let distinct: BTreeSet<_> =
-            self.keys.values().filter_map(|key| VerifyingKey::from_public_key_pem(key).ok()).collect();
-        if distinct.len() != self.keys.len() {
-            return Err("two names have one key".to_owned());
+            let setting = format!("keys.{name}");
+            let Ok(key) = VerifyingKey::from_public_key_pem(key) else {
+                let what = "it is no ECDSA P-256 public key in PEM".to_owned();
+                return Err((setting, what, "openssl ec -pubout prints one"));
+            };
+            if let Some(other) = holders.insert(key, name) {
+                return Err((
+                    setting,
+                    format!("{other} has the same key"),
+                    "give each holder a key of their own",
+                ));
+            }
         }
         if self.required > self.keys.len() {
-            return Err(format!("{} signatures are required, of {} keys", self.required, self.keys.len()));
+            let what = format!("{} signatures are required, of {} keys", self.required, self.keys.len());
+            return Err(("required".to_owned(), what, "require at most as many as there are keys"));
         }
         if self.required == 0 && !self.keys.is_empty() {
-            return Err("there are keys, and no signature is required".to_owned());
+            let what = "there are keys, and no signature is required".to_owned();
+            return Err(("required".to_owned(), what, "require at least 1, or leave the keys out"));
         }
         Ok(())
     }

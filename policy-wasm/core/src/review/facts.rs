@@ -63,6 +63,13 @@ impl Lookup {
         }
     }
 
+    /// `apiVersion` and `kind` of what is looked up.
+    pub fn kind(&self) -> (&str, &str) {
+        match self {
+            Self::Get { api_version, kind, .. } | Self::List { api_version, kind, .. } => (api_version, kind),
+        }
+    }
+
     /// The DaemonSet of a component.
     pub fn daemonset(component: Component) -> Self {
         Self::get("apps/v1", "DaemonSet", labels::NAMESPACE, component.daemonset_name())
@@ -90,6 +97,20 @@ impl Lookup {
     }
 }
 
+/// The kinds that rules look up, by `apiVersion` and `kind`: what a host has to be allowed to read, and no more.
+pub const KINDS: [(&str, &str); 10] = [
+    ("apps/v1", "DaemonSet"),
+    ("discovery.k8s.io/v1", "EndpointSlice"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+    ("rbac.authorization.k8s.io/v1", "Role"),
+    ("v1", "ConfigMap"),
+    ("v1", "Node"),
+    ("v1", "Pod"),
+    ("v1", "Secret"),
+    ("v1", "Service"),
+    ("v1", "ServiceAccount"),
+];
+
 /// What the host found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -113,7 +134,7 @@ pub enum Unknown {
     Unavailable(String),
 }
 
-/// The facts of one evaluation.
+/// The facts of one evaluation. By default there are none, and not even the time.
 #[derive(Debug, Default)]
 pub struct Facts {
     /// Seconds since 1970, by the host's clock.

@@ -86,6 +86,24 @@ impl Identity {
         Self::Scheduler,
     ];
 
+    /// `daemon-set-controller`
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiServer => "api-server",
+            Self::BootstrapSigner => "bootstrap-signer",
+            Self::CertificateController => "certificate-controller",
+            Self::ClusterRoleAggregation => "cluster-role-aggregation",
+            Self::ControllerManager => "controller-manager",
+            Self::DaemonSetController => "daemon-set-controller",
+            Self::GarbageCollector => "garbage-collector",
+            Self::NamespaceController => "namespace-controller",
+            Self::NodeController => "node-controller",
+            Self::PodGarbageCollector => "pod-garbage-collector",
+            Self::RootCaPublisher => "root-ca-publisher",
+            Self::Scheduler => "scheduler",
+        }
+    }
+
     /// The usernames that stand for it where the settings do not name others: those of a controller manager with
     /// `--use-service-account-credentials`, as kubeadm runs it.
     pub const fn usernames(self) -> &'static [&'static str] {
@@ -226,28 +244,31 @@ impl Default for Settings {
 pub enum BadSettings {
     /// They are not what this build reads.
     #[error("cannot read the settings: {0}")]
-    Unreadable(#[from] serde_json::Error),
-    /// A rule that does not exist.
-    #[error("there is no rule {0:?}; docs/reference/rules.md has them all")]
-    UnknownRule(String),
-    /// A rule that is what makes the others hold.
-    #[error("rule {0} cannot be changed: without it no other rule could be relied on")]
-    Fixed(&'static str),
-    /// An exemption of everybody.
-    #[error("the exemption from {0} names neither a user nor a group")]
-    ExemptsEverybody(String),
-    /// An identity of nobody, or of everybody.
-    #[error("identity {0:?}: a username must be written in full")]
-    Identity(Identity),
-    /// A freeze that ends before it begins.
-    #[error("the freeze {0:?} ends before it begins")]
-    Freeze(String),
-    /// A time that is no time.
-    #[error("{0} must not be negative")]
-    Negative(&'static str),
-    /// Approvals that nobody could give, or anybody could.
-    #[error("approval: {0}")]
-    Approval(String),
+    Unreadable(#[from] serde_path_to_error::Error<serde_json::Error>),
+    /// A setting that could not be relied on.
+    #[error("{setting}: {what}")]
+    Unreliable {
+        /// Which: `exempt[0]`.
+        setting: String,
+        /// What is the matter with it.
+        what: String,
+        /// What to do.
+        hint: &'static str,
+    },
+}
+
+impl BadSettings {
+    fn new(setting: impl Into<String>, what: impl Into<String>, hint: &'static str) -> Self {
+        Self::Unreliable { setting: setting.into(), what: what.into(), hint }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "docs/reference/rules.md has every setting, with an example",
+            Self::Unreliable { hint, .. } => hint,
+        }
+    }
 }
 
 impl Settings {
@@ -256,44 +277,58 @@ impl Settings {
         if json.trim_ascii().is_empty() {
             return Ok(Self::default());
         }
-        let settings: Self = serde_json::from_slice::<Option<Self>>(json)?.unwrap_or_default();
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let settings: Option<Self> = serde_path_to_error::deserialize(&mut reader)?;
+        let whole = serde_path_to_error::Track::new().path();
+        reader.end().map_err(|error| serde_path_to_error::Error::new(whole, error))?;
+        let settings = settings.unwrap_or_default();
         settings.validate()?;
         Ok(settings)
     }
 
     /// Whether they can be relied on.
     pub fn validate(&self) -> Result<(), BadSettings> {
-        for id in self.rules.keys().chain(self.exempt.iter().map(|exemption| &exemption.rule)) {
-            let rule = rules::find(id).ok_or_else(|| BadSettings::UnknownRule(id.clone()))?;
-            if rule.fixed {
-                return Err(BadSettings::Fixed(rule.id));
-            }
+        for id in self.rules.keys() {
+            changeable(&format!("rules.{id}"), id)?;
         }
-        for exemption in &self.exempt {
+        for (index, exemption) in self.exempt.iter().enumerate() {
+            let setting = format!("exempt[{index}]");
+            changeable(&setting, &exemption.rule)?;
             let nobody = |names: &BTreeSet<String>| names.iter().all(|name| name.trim().is_empty());
             if nobody(&exemption.users) && nobody(&exemption.groups) {
-                return Err(BadSettings::ExemptsEverybody(exemption.rule.clone()));
+                let what = format!("the exemption from {} names neither a user nor a group", exemption.rule);
+                return Err(BadSettings::new(setting, what, "name whom it is for in `users` or `groups`"));
             }
         }
         for (identity, names) in &self.identities {
             if names.iter().any(|name| name.trim().is_empty() || name.contains('*')) {
-                return Err(BadSettings::Identity(*identity));
+                return Err(BadSettings::new(
+                    format!("identities.{}", identity.as_str()),
+                    "a username is empty or a pattern",
+                    "write each username in full",
+                ));
             }
         }
-        if let Some(freeze) = self.freeze.iter().find(|freeze| freeze.until <= freeze.from) {
-            return Err(BadSettings::Freeze(freeze.reason.clone()));
+        if let Some((index, freeze)) = self.freeze.iter().enumerate().find(|(_, it)| it.until <= it.from) {
+            return Err(BadSettings::new(
+                format!("freeze[{index}]"),
+                format!("the freeze {:?} ends before it begins", freeze.reason),
+                "`until` comes after `from`, both in seconds since 1970",
+            ));
         }
-        for (name, value) in [
+        for (setting, value) in [
             ("pause", self.pause),
             ("certificates.remaining", self.certificates.remaining),
             ("certificates.skew", self.certificates.skew),
             ("approval.longest", self.approval.longest),
         ] {
             if value < 0 {
-                return Err(BadSettings::Negative(name));
+                return Err(BadSettings::new(setting, "it is negative", "give it in seconds, 0 or more"));
             }
         }
-        self.approval.validate().map_err(BadSettings::Approval)
+        self.approval
+            .validate()
+            .map_err(|(setting, what, hint)| BadSettings::new(format!("approval.{setting}"), what, hint))
     }
 
     /// Whether `user` is this identity.
@@ -346,6 +381,23 @@ impl Settings {
     }
 }
 
+/// A rule that exists, and that settings may change.
+fn changeable(setting: &str, id: &str) -> Result<(), BadSettings> {
+    match rules::find(id) {
+        None => Err(BadSettings::new(
+            setting,
+            format!("there is no rule {id:?}"),
+            "docs/reference/rules.md has them all",
+        )),
+        Some(rule) if rule.fixed => Err(BadSettings::new(
+            setting,
+            format!("rule {id} cannot be changed: without it no other rule could be relied on"),
+            "leave it out",
+        )),
+        Some(_) => Ok(()),
+    }
+}
+
 /// The repository of an image reference, without tag and digest.
 pub fn repository(image: &str) -> &str {
     let name = image.split_once('@').map_or(image, |(name, _)| name);
@@ -357,6 +409,7 @@ pub fn repository(image: &str) -> &str {
 mod tests {
     use super::*;
 
+    /// Each refusal names the setting.
     #[test]
     fn what_is_not_understood_is_refused() {
         for (json, expected) in [
@@ -364,29 +417,53 @@ mod tests {
             ("null", None),
             ("{}", None),
             (r#"{"rules": {"DS-13": "deny"}}"#, None),
-            (r#"{"rules": {"DS-99": "deny"}}"#, Some("no rule \"DS-99\"")),
-            (r#"{"rules": {"ds-1": "deny"}}"#, Some("no rule")),
-            (r#"{"rules": {"DS-1": "ignore"}}"#, Some("cannot read")),
-            (r#"{"rules": {"G-1": "off"}}"#, Some("cannot be changed")),
-            (r#"{"rule": {}}"#, Some("cannot read")),
+            (r#"{"rules": {"DS-99": "deny"}}"#, Some("rules.DS-99: there is no rule \"DS-99\"")),
+            (r#"{"rules": {"ds-1": "deny"}}"#, Some("rules.ds-1: there is no rule")),
+            (
+                r#"{"rules": {"DS-1": "ignore"}}"#,
+                Some("cannot read the settings: rules.DS-1: unknown variant"),
+            ),
+            (r#"{"rules": {"G-1": "off"}}"#, Some("rules.G-1: rule G-1 cannot be changed")),
+            (r#"{"rule": {}}"#, Some("cannot read the settings: rule: unknown field")),
+            (r#"{"pause": 1, "pause": 0}"#, Some("duplicate field `pause`")),
+            ("{} {}", Some("cannot read the settings: trailing characters")),
             (r#"{"exempt": [{"rule": "DS-1", "users": ["ann"]}]}"#, None),
-            (r#"{"exempt": [{"rule": "DS-1"}]}"#, Some("neither a user nor a group")),
-            (r#"{"exempt": [{"rule": "DS-1", "users": [" "]}]}"#, Some("neither a user nor a group")),
-            (r#"{"exempt": [{"rule": "DS-0", "users": ["ann"]}]}"#, Some("no rule")),
-            (r#"{"exempt": [{"rule": "G-1", "users": ["ann"]}]}"#, Some("cannot be changed")),
-            (r#"{"identities": {"scheduler": ["system:*"]}}"#, Some("in full")),
-            (r#"{"identities": {"nobody": ["x"]}}"#, Some("cannot read")),
-            (r#"{"freeze": [{"from": 2, "until": 1, "reason": "x"}]}"#, Some("ends before")),
-            (r#"{"pause": -1}"#, Some("negative")),
-            (r#"{"approval": {"required": 1}}"#, Some("approval")),
+            (r#"{"exempt": [{"rule": "DS-1"}]}"#, Some("exempt[0]: the exemption from DS-1 names neither")),
+            (r#"{"exempt": [{"rule": "DS-1", "users": [" "]}]}"#, Some("exempt[0]: ")),
+            (r#"{"exempt": [{"rule": "DS-0", "users": ["ann"]}]}"#, Some("exempt[0]: there is no rule")),
+            (r#"{"exempt": [{"rule": "G-1", "users": ["ann"]}]}"#, Some("exempt[0]: rule G-1 cannot be")),
+            (r#"{"exempt": [{"rule": "DS-1", "users": "ann"}]}"#, Some("exempt[0].users: invalid type")),
+            (r#"{"identities": {"scheduler": ["system:*"]}}"#, Some("identities.scheduler: a username")),
+            (r#"{"identities": {"nobody": ["x"]}}"#, Some("identities.?: unknown variant `nobody`")),
+            (
+                r#"{"freeze": [{"from": 2, "until": 1, "reason": "x"}]}"#,
+                Some("freeze[0]: the freeze \"x\" ends"),
+            ),
+            (r#"{"freeze": [{"from": "monday"}]}"#, Some("freeze[0].from: invalid type")),
+            (r#"{"pause": -1}"#, Some("pause: it is negative")),
+            (r#"{"certificates": {"skew": -1}}"#, Some("certificates.skew: it is negative")),
+            (
+                r#"{"approval": {"required": 1}}"#,
+                Some("approval.required: 1 signatures are required, of 0 keys"),
+            ),
+            (r#"{"approval": {"keys": {"ann": "x"}}}"#, Some("approval.keys.ann: it is no ECDSA P-256")),
         ] {
-            let found = Settings::parse(json.as_bytes()).err().map(|error| error.to_string());
+            let found = Settings::parse(json.as_bytes()).err();
+            assert!(found.as_ref().is_none_or(|error| !error.hint().is_empty()), "{json}");
+            let found = found.map(|error| error.to_string());
             match expected {
                 None => assert_eq!(found, None, "{json}"),
                 Some(part) => {
                     assert!(found.as_ref().is_some_and(|it| it.contains(part)), "{json}: {found:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn identities_are_called_what_settings_call_them() {
+        for identity in Identity::ALL {
+            assert_eq!(serde_json::to_value(identity).unwrap(), identity.as_str());
         }
     }
 

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::{Rule, decide};
 use crate::component::Component;
 use crate::labels;
-use crate::review::facts::{Answer, Lookup};
+use crate::review::facts::{Answer, KINDS, Lookup};
 use crate::review::object::{Object, text};
-use crate::review::{Settings, Verdict};
+use crate::review::{Request, Settings, Verdict};
+use crate::scope;
 use crate::x509::testing::{Authority, Leaf};
 
 /// The time in the tables: 2027-01-15T08:00:00Z.
@@ -46,6 +47,7 @@ impl World {
 
     /// What the API server answers to a lookup.
     pub(crate) fn fetch(&self, lookup: &Lookup) -> Answer {
+        assert!(KINDS.contains(&lookup.kind()), "{lookup:?} is of a kind that no host is told of");
         match lookup {
             Lookup::Get { api_version, kind, namespace, name } => {
                 let found = self.objects.iter().find(|it| {
@@ -73,7 +75,13 @@ impl World {
     }
 
     pub(crate) fn verdict(&self, request: &Value) -> Verdict {
-        decide(request.to_string().as_bytes(), &self.settings, NOW, |lookup| self.fetch(lookup))
+        let json = request.to_string();
+        let verdict = decide(json.as_bytes(), &self.settings, NOW, |lookup| self.fetch(lookup));
+        if let Ok(request) = Request::parse(json.as_bytes()) {
+            let found = verdict.violations.iter().chain(&verdict.warnings).find(|it| it.rule != "G-1");
+            assert!(found.is_none() || scope::covers(&request), "no host sends {json}: {found:?}");
+        }
+        verdict
     }
 
     /// The object `namespace/name` of a kind.
