@@ -2,6 +2,7 @@
 //!
 //! Invariant: a command that fails is an error that shows the command and the last lines it wrote.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,8 +21,13 @@ const SHOWN: usize = 12;
 /// Some build scripts ask for those variables (ring's does). Where they differ, everything above is built anew whenever
 /// cargo is called from here after it was called by hand, and the other way round.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(paths::checkout());
+    cargo_of(&std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()), &paths::checkout())
+}
+
+/// Another cargo, in another checkout.
+pub(crate) fn cargo_of(program: &OsStr, checkout: &Path) -> Command {
+    let mut cargo = Command::new(program);
+    cargo.current_dir(checkout);
     let of_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_package)) {
         cargo.env_remove(name);

@@ -31,6 +31,7 @@ pub mod progress;
 pub mod refusal;
 pub mod tree;
 pub mod verify;
+pub mod wasm;
 
 pub use apiserver::ApiServer;
 pub use cluster::{Cluster, MoreImages, Node, Spec};

@@ -1,4 +1,4 @@
-//! Debian packages that nodes are made of.
+//! Debian packages that nodes and the policy are made with.
 //!
 //! Invariant: a machine that has everything is not touched, not even by `apt-get update`.
 
@@ -32,6 +32,14 @@ const NEEDED: [(&str, &str); 13] = [
 /// Also needed where several API servers stand behind one address.
 const BALANCER: (&str, &str) = ("haproxy", "haproxy");
 
+/// What Wasm is compiled with where no other toolchain can: Debian's Rust, and the source of its standard library.
+const WASM: [(&str, &str); 4] = [
+    ("/usr/bin/rustc", "rustc-web"),
+    ("/usr/bin/cargo", "cargo-web"),
+    ("/usr/lib/rustlib/src/rust/library/std", "rust-web-src"),
+    ("/usr/bin/wasm-ld", "lld"),
+];
+
 /// Installs what binaries and images are made with.
 pub(crate) fn prepare(progress: &Progress) -> Result<()> {
     let cache = paths::cache()?;
@@ -39,11 +47,20 @@ pub(crate) fn prepare(progress: &Progress) -> Result<()> {
     ensure(false, &cache.join("apt.log"), progress)
 }
 
-/// Installs what is missing.
+/// Installs what is missing of what nodes need.
 pub(crate) fn ensure(balancer: bool, log: &Path, progress: &Progress) -> Result<()> {
-    let needed = NEEDED.iter().chain(balancer.then_some(&BALANCER));
+    let needed: Vec<_> = NEEDED.into_iter().chain(balancer.then_some(BALANCER)).collect();
+    install(&needed, log, progress)
+}
+
+/// Installs what is missing of a Rust for Wasm.
+pub(crate) fn wasm(log: &Path, progress: &Progress) -> Result<()> {
+    install(&WASM, log, progress)
+}
+
+fn install(needed: &[(&str, &str)], log: &Path, progress: &Progress) -> Result<()> {
     let missing: Vec<&str> =
-        needed.filter(|(sign, _)| !is_there(sign)).map(|(_, package)| *package).collect();
+        needed.iter().filter(|(sign, _)| !is_there(sign)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -65,7 +82,9 @@ pub(crate) fn ensure(balancer: bool, log: &Path, progress: &Progress) -> Result<
     };
     let hint = || Refusal::new(format!("not installed: {list}"), "install them by hand: apt-get install ...");
     apt(&["update"]).with_context(hint)?;
-    apt(&[&["install", "--yes", "--no-install-recommends"], &missing[..]].concat()).with_context(hint)
+    // Not at the price of what is there.
+    apt(&[&["install", "--yes", "--no-remove", "--no-install-recommends"], &missing[..]].concat())
+        .with_context(hint)
 }
 
 fn is_there(sign: &str) -> bool {

@@ -14,12 +14,12 @@ use clap::{Parser, ValueEnum};
 use crate::binaries::Binaries;
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::progress::Progress;
-use crate::{command, host, images, lock, packages, paths, refusal};
+use crate::{command, host, images, lock, packages, paths, refusal, wasm};
 
 /// Beginning of the names of clusters that tests make.
 pub const TEST_CLUSTERS: &str = "e2e-";
 
-/// Format, lints, unit tests, release build, tests against a real API server, tests on real clusters.
+/// Format, lints, unit tests, Wasm module, release build, tests against a real API server, tests on real clusters.
 #[derive(Debug, Parser)]
 #[command(name = "cargo verify", bin_name = "cargo verify")]
 struct Cli {
@@ -37,6 +37,8 @@ enum Stage {
     Clippy,
     /// Tests that need neither root nor cluster.
     Unit,
+    /// The policy is built as a Wasm module, twice, with the same bytes.
+    Wasm,
     /// The plugin and the node image are built as they are released.
     Release,
     /// Kubernetes and etcd are in the cache.
@@ -131,6 +133,11 @@ impl Stage {
                 "warnings",
             ]),
             Self::Unit => cargo(&["test", "--workspace"]),
+            Self::Wasm => {
+                let built = wasm::reproduce(progress)?;
+                built.to_string().lines().for_each(|line| progress.line(line));
+                Ok(())
+            }
             Self::Release => {
                 cargo(&["build", "--release", "--package", "kubectl-selfhost"])?;
                 images::node::image(progress).map(drop)
