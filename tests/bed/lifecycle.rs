@@ -63,8 +63,11 @@ fn kubeadm_documents_are_merged(cluster: &Cluster) -> Result<()> {
 }
 
 fn the_client_reaches_the_service(cluster: &Cluster) -> Result<()> {
-    let answer = cluster.exec("client", &["curl", "-sk", "--max-time", "5", "https://10.96.0.1/readyz"])?;
-    ensure!(answer == "ok", "inside: {answer:?}");
+    // kube-proxy writes its rules in its own time.
+    await_some("the Service to answer inside", || {
+        let ask = ["curl", "-sk", "--max-time", "5", "https://10.96.0.1/readyz"];
+        Ok(cluster.exec("client", &ask).ok().filter(|answer| answer == "ok"))
+    })?;
     let mut curl = cluster.network_command("client", "curl")?;
     let output = curl.args(["-sk", "--max-time", "5", "https://10.96.0.1/readyz"]).output()?;
     ensure!(output.stdout == b"ok", "from this machine's files: {output:?}");
