@@ -19,7 +19,7 @@ use crate::{command, host, images, lock, packages, paths, refusal, wasm};
 /// Beginning of the names of clusters that tests make.
 pub const TEST_CLUSTERS: &str = "e2e-";
 
-/// Format, lints, unit tests, Wasm module, release build, tests against a real API server, tests on real clusters.
+/// Format, lints, Wasm module, unit tests, release build, tests against a real API server, tests on real clusters.
 #[derive(Debug, Parser)]
 #[command(name = "cargo verify", bin_name = "cargo verify")]
 struct Cli {
@@ -35,10 +35,10 @@ enum Stage {
     Fmt,
     /// No lint warns.
     Clippy,
+    /// The policy is built as a Wasm module, twice, with the same bytes; the webhook's tests run it.
+    Wasm,
     /// Tests that need neither root nor cluster.
     Unit,
-    /// The policy is built as a Wasm module, twice, with the same bytes.
-    Wasm,
     /// The plugin and the node image are built as they are released.
     Release,
     /// Kubernetes and etcd are in the cache.

@@ -1,0 +1,96 @@
+//! `cargo bench-guard`: what a verdict takes in each host, in one run.
+//!
+//! Invariant: the three take turns, request by request, so that whatever else the machine does hits all of them alike. What
+//! counts are the ratios.
+
+use std::hint::black_box;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Parser;
+use selfhost_compare::{Case, Hosts, cases, empty, fixtures, module, target};
+
+/// Measures what a verdict takes: the rules by themselves, the guard's host, Kubewarden's host with the same module.
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench-guard", bin_name = "cargo bench-guard")]
+struct Cli {
+    /// How often each request is judged by each.
+    #[arg(long, default_value = "500")]
+    rounds: usize,
+}
+
+/// The times of one host on one request, sorted.
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn percentile(&self, percent: usize) -> Duration {
+        self.0[(self.0.len() - 1) * percent / 100]
+    }
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let hosts = Hosts::new(&module(&target()?)?)?;
+    let mut cases = cases(&fixtures(), &hosts)?;
+    cases.insert(0, empty());
+    let mut out = anstream::stdout().lock();
+    writeln!(
+        out,
+        "{:<24} {:>21} {:>21} {:>21} {:>11} {:>11}",
+        "", "rules", "guard", "Kubewarden's", "to rules", "to Kubewd."
+    )?;
+    writeln!(
+        out,
+        "{:<24} {:>21} {:>21} {:>21} {:>11} {:>11}",
+        "request", "p50 p99 us", "p50 p99 us", "p50 p99 us", "p50", "p50 p99"
+    )?;
+    for case in &cases {
+        let [rules, own, other] = measure(&hosts, case, cli.rounds)?;
+        let cell = |times: &Times| {
+            format!("{:.0} {:.0}", microseconds(times.percentile(50)), microseconds(times.percentile(99)))
+        };
+        let ratio = |of: &Times, to: &Times, percent| {
+            microseconds(of.percentile(percent)) / microseconds(to.percentile(percent))
+        };
+        writeln!(
+            out,
+            "{:<24} {:>21} {:>21} {:>21} {:>11.2} {:>11}",
+            case.name,
+            cell(&rules),
+            cell(&own),
+            cell(&other),
+            ratio(&own, &rules, 50),
+            format!("{:.2} {:.2}", ratio(&own, &other, 50), ratio(&own, &other, 99)),
+        )?;
+    }
+    Ok(())
+}
+
+fn measure(hosts: &Hosts, case: &Case, rounds: usize) -> Result<[Times; 3]> {
+    let mut times = [const { Vec::new() }; 3];
+    // The first tenth warms caches and pools up.
+    for round in 0..rounds + rounds / 10 {
+        let taken =
+            [time(|| Ok(hosts.native(case)))?, time(|| hosts.own(case))?, time(|| hosts.other(case))?];
+        if round >= rounds / 10 {
+            for (all, one) in times.iter_mut().zip(taken) {
+                all.push(one);
+            }
+        }
+    }
+    Ok(times.map(|mut times| {
+        times.sort();
+        Times(times)
+    }))
+}
+
+fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<Duration> {
+    let begun = Instant::now();
+    black_box(work()?);
+    Ok(begun.elapsed())
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}

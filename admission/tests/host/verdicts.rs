@@ -1,0 +1,61 @@
+//! The policy in this host judges as its rules do by themselves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use selfhost_admission::capabilities::{Reply, Source};
+use selfhost_core::review::{Answer, Lookup, Settings};
+use selfhost_core::rules;
+use serde_json::Value;
+
+use crate::stand::{cluster, fixture, policy};
+
+/// The time of the fixtures: 2027-01-15T08:00:00Z.
+const NOW: i64 = 1_800_000_000;
+
+const FIXTURES: [&str; 8] = [
+    "daemonset-delete",
+    "daemonset-image",
+    "daemonset-label",
+    "secret-apiserver",
+    "secret-ca",
+    "secret-encryption",
+    "secret-sa",
+    "secret-scheduler.conf",
+];
+
+fn fetch(lookup: &Lookup) -> Answer {
+    let Reply::Found(json) = cluster().fetch(lookup, Instant::now()) else { return Answer::Missing };
+    let mut value: Value = serde_json::from_slice(&json).unwrap();
+    match (lookup, value["items"].take()) {
+        (Lookup::List { .. }, Value::Array(items)) => Answer::Items(items),
+        _ => Answer::Found(serde_json::from_slice(&json).unwrap()),
+    }
+}
+
+#[test]
+fn the_guest_and_the_rules_agree() {
+    let (engine, source) = (policy(), Arc::new(cluster()));
+    let mut outcomes = [0, 0];
+    for name in FIXTURES {
+        let request = fixture(name);
+        // As it is; by another user; as a trial; and what it would be without its old object.
+        let mut variants = vec![request.clone(); 4];
+        variants[1]["userInfo"]["username"] = "system:node:cp1".into();
+        variants[2]["dryRun"] = true.into();
+        variants[3]["oldObject"] = Value::Null;
+        for (index, request) in variants.iter().enumerate() {
+            let json = request.to_string();
+            let native = rules::decide(json.as_bytes(), &Settings::default(), NOW, fetch);
+            let deadline = Instant::now() + Duration::from_mins(1);
+            let guest = engine.evaluate(Bytes::from(json), NOW, deadline, source.clone()).unwrap();
+            assert_eq!(guest.accepted, native.allowed, "{name} {index}: {}", native.message());
+            let message = (!native.allowed).then(|| native.message());
+            assert_eq!(guest.message, message, "{name} {index}");
+            assert_eq!(guest.warnings.unwrap_or_default(), native.warning_texts(), "{name} {index}");
+            outcomes[usize::from(native.allowed)] += 1;
+        }
+    }
+    assert!(outcomes.iter().all(|count| *count > 4), "both verdicts are met: {outcomes:?}");
+}
