@@ -133,8 +133,9 @@ pub fn conclude(
     mut facts: Facts,
     mut fetch: impl FnMut(&Lookup) -> Answer,
 ) -> Verdict {
+    let mut judgement = Judgement::new(request, settings);
     for _ in 0..ROUNDS {
-        match judge(request, settings, &facts) {
+        match judgement.round(&facts) {
             Evaluation::Decided(verdict) => return verdict,
             Evaluation::Needs(lookups) => {
                 for lookup in lookups {
@@ -159,39 +160,66 @@ pub fn unreadable(error: &NotAReview) -> Verdict {
 
 /// Evaluates a request with the facts that are there.
 pub fn judge(request: &Request, settings: &Settings, facts: &Facts) -> Evaluation {
-    let mut found = Vec::new();
-    for rule in ALL {
-        let severity = severity(rule, settings);
-        if severity == Severity::Off || settings.exempts(rule.id, request) {
-            continue;
-        }
-        let violations = match (rule.check)(request, settings, facts) {
-            Ok(violations) => violations,
-            Err(Unknown::Asked) => continue,
-            Err(Unknown::Unavailable(reason)) => vec![undecided(&reason)],
-        };
-        found.extend(violations.into_iter().map(|it| Violation { rule: rule.id, severity, ..it }));
-        if rule.id == g1::RULE.id && !found.is_empty() {
-            // Nothing else can be said of what cannot be read.
-            break;
-        }
+    Judgement::new(request, settings).round(facts)
+}
+
+/// A request under evaluation, with what each rule has said.
+///
+/// A rule that has all the facts it asked for says the same in every later round, and is not asked again.
+struct Judgement<'a> {
+    request: &'a Request,
+    settings: &'a Settings,
+    /// As many as there are rules; `None` where a rule is still to say something.
+    said: Vec<Option<Vec<Violation>>>,
+}
+
+impl<'a> Judgement<'a> {
+    fn new(request: &'a Request, settings: &'a Settings) -> Self {
+        Self { request, settings, said: vec![None; ALL.len()] }
     }
-    let granted = if found.iter().any(|it| it.severity == Severity::NeedsApproval) {
-        match approval::of(request, &settings.approval, facts) {
-            Ok(granted) => granted,
-            Err(Unknown::Asked) => Ok(None),
-            Err(Unknown::Unavailable(reason)) => {
-                Err(format!("whether it is approved is not known: {reason}"))
+
+    /// Asks the rules that have not said anything, with the facts that are there now.
+    fn round(&mut self, facts: &Facts) -> Evaluation {
+        for (rule, said) in ALL.iter().zip(&mut self.said).filter(|(_, said)| said.is_none()) {
+            *said = ask(rule, self.request, self.settings, facts);
+            if rule.id == g1::RULE.id && said.as_ref().is_some_and(|said| !said.is_empty()) {
+                // Nothing else can be said of what cannot be read.
+                break;
             }
         }
-    } else {
-        Ok(None)
-    };
-    let asked = facts.take_asked();
-    if !asked.is_empty() {
-        return Evaluation::Needs(asked);
+        let found: Vec<Violation> = self.said.iter().flatten().flatten().cloned().collect();
+        let granted = if found.iter().any(|it| it.severity == Severity::NeedsApproval) {
+            match approval::of(self.request, &self.settings.approval, facts) {
+                Ok(granted) => granted,
+                Err(Unknown::Asked) => Ok(None),
+                Err(Unknown::Unavailable(reason)) => {
+                    Err(format!("whether it is approved is not known: {reason}"))
+                }
+            }
+        } else {
+            Ok(None)
+        };
+        let asked = facts.take_asked();
+        if !asked.is_empty() {
+            return Evaluation::Needs(asked);
+        }
+        Evaluation::Decided(verdict(found, &granted))
     }
-    Evaluation::Decided(verdict(found, &granted))
+}
+
+/// What a rule says of a request; `None` where it asked for facts that are not there.
+fn ask(rule: &Rule, request: &Request, settings: &Settings, facts: &Facts) -> Option<Vec<Violation>> {
+    let severity = severity(rule, settings);
+    if severity == Severity::Off || settings.exempts(rule.id, request) {
+        return Some(Vec::new());
+    }
+    let before = facts.asked();
+    let violations = match (rule.check)(request, settings, facts) {
+        Ok(violations) if facts.asked() == before => violations,
+        Err(Unknown::Unavailable(reason)) if facts.asked() == before => vec![undecided(&reason)],
+        Ok(_) | Err(_) => return None,
+    };
+    Some(violations.into_iter().map(|it| Violation { rule: rule.id, severity, ..it }).collect())
 }
 
 /// How much a rule matters under these settings.

@@ -3,7 +3,7 @@
 //! Invariant: pure. A rule that looks for a fact which is not here leaves a note of it and stops; the host fetches what
 //! was noted and evaluates again, so that the same review with the same facts has the same verdict everywhere.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,8 @@ pub struct Facts {
     now: Option<i64>,
     answers: BTreeMap<Lookup, Answer>,
     asked: RefCell<BTreeSet<Lookup>>,
+    /// How often something was asked for.
+    questions: Cell<usize>,
 }
 
 impl Facts {
@@ -152,6 +154,11 @@ impl Facts {
     /// Takes an answer in.
     pub fn insert(&mut self, lookup: Lookup, answer: Answer) {
         self.answers.insert(lookup, answer);
+    }
+
+    /// How often rules have asked for what is not here, be it the same.
+    pub(crate) fn asked(&self) -> usize {
+        self.questions.get()
     }
 
     /// What rules looked for and did not find since the last call.
@@ -187,6 +194,7 @@ impl Facts {
 
     fn answer(&self, lookup: &Lookup) -> Result<&Answer, Unknown> {
         self.answers.get(lookup).ok_or_else(|| {
+            self.questions.set(self.questions.get() + 1);
             self.asked.borrow_mut().insert(lookup.clone());
             Unknown::Asked
         })
