@@ -14,7 +14,7 @@ pub mod leader;
 pub mod replace;
 pub mod unpivot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -127,6 +127,8 @@ pub struct State {
     pub changed: bool,
     /// Who led when a swap began, or when it came to its last hand-over.
     pub leaders: BTreeMap<Component, leader::Leader>,
+    /// Of which the standby of the node stands in, and not a bridge.
+    pub stood_in: BTreeSet<(Component, String)>,
 }
 
 async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Result<(), ExecuteError> {
@@ -141,7 +143,10 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
         (Verb::Adopt, Some(component), _) => replace::adopt(context, component).await,
         (Verb::Bridge, Some(component), Some(node)) => {
             leader::remember(context, state, component).await?;
-            bridge::start(context, component, node).await
+            if bridge::start(context, component, node).await? == bridge::Meanwhile::Standby {
+                state.stood_in.insert((component, node.to_owned()));
+            }
+            Ok(())
         }
         (Verb::Announce, Some(component), Some(node)) => announce(context, component, node).await,
         (Verb::Apply, Some(component), _) => {
@@ -163,6 +168,12 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
         (Verb::Clean, _, Some(node)) => {
             state.changed = true;
             unpivot::clean(context, node).await
+        }
+        // The standby's copy is no process that is on its way out, and gives its lease back in its own time.
+        (Verb::HandOver, Some(component), Some(node))
+            if state.stood_in.contains(&(component, node.to_owned())) =>
+        {
+            Ok(())
         }
         (Verb::HandOver, Some(component), Some(node)) => {
             leader::hand_over(context, state, component, node).await

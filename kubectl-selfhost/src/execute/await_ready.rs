@@ -49,7 +49,7 @@ pub async fn await_ready(
         .await?
     };
     context.progress.waiting(&format!("pod {}", pod.name_any()));
-    wait_ready(&context.before, &pods, &pod, |_| false).await?;
+    wait_ready(&context.before, &pods, &pod).await?;
     if component == Component::ApiServer && !is_static {
         annotate(context, &pods, &pod, node).await?;
     }

@@ -1,5 +1,6 @@
 //! Starting and removing a bridge.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -24,8 +25,28 @@ const START: Duration = Duration::from_secs(260);
 /// server that is about to go.
 const FORGOTTEN: Duration = Duration::from_secs(12);
 
+/// For how long the component must have served nobody, and its bridge must not have got its port, until the standby is
+/// taken to have it: a Pod that is there and not ready for a moment is none of the standby's business.
+const STOOD_IN: Duration = Duration::from_secs(10);
+
+/// Who serves while a component is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Meanwhile {
+    /// Its bridge.
+    Bridge,
+    /// The node's standby, which has the bridge's port: the component went away after the plan was made.
+    Standby,
+}
+
 /// Starts the bridge, or finds the one that an interrupted operation left, and waits until it is ready.
-pub async fn start(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+///
+/// Where the standby stands in, it goes on until the component is back, and only then gives the port away: nobody can wait
+/// for that here, and nobody has to.
+pub async fn start(
+    context: &Context<'_>,
+    component: Component,
+    node: &str,
+) -> Result<Meanwhile, ExecuteError> {
     let wanted = context.plan.bridge(component, node).ok_or_else(|| ExecuteError::Stale {
         subject: component.to_string(),
         message: "the plan has no template for it".to_owned(),
@@ -37,14 +58,39 @@ pub async fn start(context: &Context<'_>, component: Component, node: &str) -> R
         _ => (node_task::start(&pods, &wanted).await?, Some(Instant::now())),
     };
     context.progress.waiting(&format!("pod {name}"));
-    wait_ready(&context.before, &pods, &pod, is_port_held).await?;
-    // The standby's gate, where there is one, has seen to that long ago.
     let standby = context.plan.nodes.get(node).is_some_and(|planned| planned.standby);
+    let alone = Cell::new(None);
+    let meanwhile = api::until::<_, ExecuteError, _, _>(format!("pod {name}"), START, || async {
+        let error = match look(&context.before, &pods, &pod).await? {
+            Look::Ready => return Ok(Some(Meanwhile::Bridge)),
+            Look::Waits => return Ok(None),
+            Look::Fails(error) => error,
+        };
+        if !is_port_held(&error) {
+            return Err(error);
+        }
+        if !standby || serves(&pods, component, node).await? {
+            alone.set(None);
+            return Ok(None);
+        }
+        let since = alone.get().unwrap_or_else(Instant::now);
+        alone.set(Some(since));
+        Ok((since.elapsed() > STOOD_IN).then_some(Meanwhile::Standby))
+    })
+    .await?;
+    if meanwhile == Meanwhile::Standby {
+        context
+            .progress
+            .note(&format!("the standby of {node} stands in for {component}: it needs no bridge"));
+        remove(context, component, node).await?;
+        return Ok(meanwhile);
+    }
+    // The standby's gate, where there is one, has seen to that long ago.
     if let Some(made) = made.filter(|_| component == Component::ApiServer && !standby) {
         context.progress.waiting("the end of what the kernel remembers");
         tokio::time::sleep(FORGOTTEN.saturating_sub(made.elapsed())).await;
     }
-    Ok(())
+    Ok(meanwhile)
 }
 
 /// Whether a container ended because somebody still has its port: an earlier bridge that drains, or a standby that
@@ -72,29 +118,36 @@ async fn serves(pods: &Api<Pod>, component: Component, node: &str) -> Result<boo
     Ok(own.iter().chain(&mirror).any(is_ready))
 }
 
-/// Waits until the Pod is ready, or until it fails in a way that does not pass.
-pub async fn wait_ready(
-    before: &Ends,
-    pods: &Api<Pod>,
-    pod: &Pod,
-    passes: impl Fn(&ExecuteError) -> bool,
-) -> Result<(), ExecuteError> {
-    let name = pod.name_any();
-    api::until(format!("pod {name}"), START, || async {
-        match api::get(pods, &name).await? {
-            None => Err(ExecuteError::TargetFails {
-                subject: format!("pod {name}"),
-                reason: "it was deleted by somebody".to_owned(),
-                words: None,
-            }),
-            Some(now) if is_ready(&now) => Ok(Some(())),
-            Some(now) => match failure(before, &now) {
-                Some(error) if !passes(&error) => Err(error),
-                Some(_) | None => Ok(None),
-            },
+/// Waits until the Pod is ready, or until it fails.
+pub async fn wait_ready(before: &Ends, pods: &Api<Pod>, pod: &Pod) -> Result<(), ExecuteError> {
+    api::until(format!("pod {}", pod.name_any()), START, || async {
+        match look(before, pods, pod).await? {
+            Look::Ready => Ok(Some(())),
+            Look::Waits => Ok(None),
+            Look::Fails(error) => Err(error),
         }
     })
     .await
+}
+
+/// What a Pod that is to become ready looks like.
+enum Look {
+    Ready,
+    Waits,
+    Fails(ExecuteError),
+}
+
+async fn look(before: &Ends, pods: &Api<Pod>, pod: &Pod) -> Result<Look, ExecuteError> {
+    let name = pod.name_any();
+    Ok(match api::get(pods, &name).await? {
+        None => Look::Fails(ExecuteError::TargetFails {
+            subject: format!("pod {name}"),
+            reason: "it was deleted by somebody".to_owned(),
+            words: None,
+        }),
+        Some(now) if is_ready(&now) => Look::Ready,
+        Some(now) => failure(before, &now).map_or(Look::Waits, Look::Fails),
+    })
 }
 
 /// What shows that the Pod will not become ready: it was refused, has no image, or has ended by itself.
