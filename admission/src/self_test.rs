@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Edits of one cluster, with their verdicts.
 pub struct SelfTest {
     now: i64,
-    source: Arc<dyn Source>,
+    cluster: Arc<Objects>,
     edits: Vec<Edit>,
 }
 
@@ -72,15 +72,16 @@ impl SelfTest {
     /// Edits from JSON.
     pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let File { now, objects, edits } = serde_json::from_str(text)?;
-        Ok(Self { now, source: Arc::new(Objects(objects)), edits })
+        Ok(Self { now, cluster: Arc::new(Objects(objects)), edits })
     }
 
     /// Tries a policy: with its own settings, because others may rightly judge otherwise, and once with these.
     pub fn run(&self, engine: &Engine) -> Result<(), SelfTestError> {
         let own = Engine::load(engine.program().clone(), b"").map_err(SelfTestError::Defaults)?;
+        let cluster: Arc<dyn Source> = self.cluster.clone();
         for edit in &self.edits {
             let request = Bytes::copy_from_slice(edit.request.get().as_bytes());
-            expect(&own, &edit.what, edit.accepted, request, self.now, &self.source)?;
+            expect(&own, &edit.what, edit.accepted, request, self.now, &cluster)?;
         }
         let nothing: Arc<dyn Source> = Arc::new(Nothing);
         expect(engine, "what is no request", false, Bytes::from_static(b"{}"), self.now, &nothing)
@@ -106,26 +107,15 @@ fn expect(
 
 #[cfg(test)]
 mod tests {
-    use selfhost_core::review::{Answer, Lookup, Settings};
+    use selfhost_core::review::{Lookup, Settings};
     use selfhost_core::rules;
 
     use super::*;
-    use crate::capabilities::Reply;
 
     #[test]
     fn the_rules_themselves_judge_the_edits_so() {
         let test = SelfTest::embedded();
-        let fetch = |lookup: &Lookup| match test.source.fetch(lookup, Instant::now()) {
-            Reply::Found(json) => {
-                let mut value: serde_json::Value = serde_json::from_slice(&json).unwrap();
-                match value["items"].take() {
-                    serde_json::Value::Array(items) => Answer::Items(items),
-                    _ => Answer::Found(serde_json::from_slice(&json).unwrap()),
-                }
-            }
-            Reply::Missing => Answer::Missing,
-            Reply::Unavailable(reason) => Answer::Unavailable(reason),
-        };
+        let fetch = |lookup: &Lookup| lookup.among(&test.cluster.0);
         assert!(test.edits.iter().any(|edit| edit.accepted) && test.edits.iter().any(|edit| !edit.accepted));
         for edit in &test.edits {
             let verdict = rules::decide(edit.request.get().as_bytes(), &Settings::default(), test.now, fetch);

@@ -51,36 +51,26 @@ impl Source for Answers {
 pub fn cases(directory: &Path, hosts: &Hosts) -> Result<Vec<Case>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let objects: Vec<Value> = serde_json::from_slice(&read(&directory.join("objects.json"))?)?;
-    let source: Arc<dyn Source> = Arc::new(Objects(objects));
+    let cluster = Arc::new(Objects(objects));
     let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     paths.sort();
     paths.retain(|path| path.file_name().is_some_and(|name| name != "objects.json"));
-    paths.iter().map(|path| case(path, &read(path)?, &source, hosts)).collect()
+    paths.iter().map(|path| case(path, &read(path)?, &cluster, hosts)).collect()
 }
 
-fn case(path: &Path, request: &[u8], source: &Arc<dyn Source>, hosts: &Hosts) -> Result<Case> {
+fn case(path: &Path, request: &[u8], cluster: &Arc<Objects>, hosts: &Hosts) -> Result<Case> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     // As an API server sends it.
     let request = Bytes::from(serde_json::from_slice::<Value>(request)?.to_string());
-    let recorder = Arc::new(Recorder::new(Arc::clone(source)));
+    let recorder = Arc::new(Recorder::new(cluster.clone()));
     hosts.engine.evaluate(request.clone(), NOW, Instant::now() + PATIENCE, recorder.clone())?;
     let mut answers = Answers::default();
     for lookup in recorder.recording().lookups() {
-        let reply = source.fetch(lookup, Instant::now());
-        answers.values.insert(lookup.clone(), answer(lookup, &reply)?);
-        answers.json.insert(lookup.clone(), reply);
+        answers.values.insert(lookup.clone(), lookup.among(&cluster.0));
+        answers.json.insert(lookup.clone(), cluster.fetch(lookup, Instant::now()));
     }
     Ok(Case { name, request, answers: Arc::new(answers) })
-}
-
-fn answer(lookup: &Lookup, reply: &Reply) -> Result<Answer> {
-    let Reply::Found(json) = reply else { return Ok(Answer::Missing) };
-    let mut value: Value = serde_json::from_slice(json)?;
-    Ok(match (lookup, &mut value["items"]) {
-        (Lookup::List { .. }, Value::Array(items)) => Answer::Items(std::mem::take(items)),
-        _ => Answer::Found(serde_json::from_slice(json)?),
-    })
 }
 
 /// The hosts, with one module.

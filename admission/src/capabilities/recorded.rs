@@ -1,10 +1,9 @@
 //! Objects that are told beforehand: for self-tests, tests, and to evaluate again what was evaluated somewhere else.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use selfhost_core::review::Lookup;
+use selfhost_core::review::{Answer, Lookup};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -76,43 +75,16 @@ impl Source for Recorder {
 #[derive(Debug, Clone, Default)]
 pub struct Objects(pub Vec<Value>);
 
-impl Objects {
-    fn matches(object: &Value, api_version: &str, kind: &str, namespace: &str) -> bool {
-        let own = object["metadata"]["namespace"].as_str().unwrap_or_default();
-        object["apiVersion"] == api_version && object["kind"] == kind && own == namespace
-    }
-}
-
 impl Source for Objects {
     fn fetch(&self, lookup: &Lookup, _: Instant) -> Reply {
-        let found = match lookup {
-            Lookup::Get { api_version, kind, namespace, name } => {
-                let found = self.0.iter().find(|it| {
-                    Self::matches(it, api_version, kind, namespace) && it["metadata"]["name"] == **name
-                });
-                let Some(object) = found else { return Reply::Missing };
-                object.clone()
-            }
-            Lookup::List { api_version, kind, namespace, selector } => {
-                let labels = requirements(selector);
-                let items = self.0.iter().filter(|it| {
-                    Self::matches(it, api_version, kind, namespace)
-                        && labels.iter().all(|(name, value)| match &it["metadata"]["labels"][*name] {
-                            Value::String(own) => value.is_none_or(|value| own == value),
-                            _ => false,
-                        })
-                });
-                json!({"kind": "List", "apiVersion": "v1", "items": items.collect::<Vec<_>>()})
-            }
+        let found = match lookup.among(&self.0) {
+            Answer::Found(object) => object,
+            Answer::Items(items) => json!({"kind": "List", "apiVersion": "v1", "items": items}),
+            Answer::Missing => return Reply::Missing,
+            Answer::Unavailable(reason) => return Reply::Unavailable(reason),
         };
         Reply::Found(found.to_string().into_bytes())
     }
-}
-
-/// `a=b,c`: a label with its value, or with any.
-fn requirements(selector: &str) -> BTreeMap<&str, Option<&str>> {
-    let parts = selector.split(',').filter(|part| !part.is_empty());
-    parts.map(|part| part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)))).collect()
 }
 
 #[cfg(test)]

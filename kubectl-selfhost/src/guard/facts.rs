@@ -2,14 +2,11 @@
 
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
-use selfhost_core::review::{Answer, Facts, Lookup, Settings, Verdict};
-use selfhost_core::rules::{self, Evaluation};
+use selfhost_core::review::{Answer, Facts, Lookup, Request, Settings, Verdict};
+use selfhost_core::rules::{self, Evaluation, Judgement};
 use serde_json::Value;
 
 use super::change::Identity;
-
-/// How many times a review may ask for more before it is denied.
-const ROUNDS: usize = rules::ROUNDS;
 
 /// Where facts come from.
 pub enum Source {
@@ -39,7 +36,7 @@ impl Source {
                 "{} is not known here: ask the cluster with --live, or give it with --with",
                 described(lookup)
             )),
-            Self::Files(objects) => among(objects, lookup),
+            Self::Files(objects) => lookup.among(objects),
             Self::Cluster(client) => match ask(client, lookup).await {
                 Ok(answer) => answer,
                 Err(error) => Answer::Unavailable(format!("{}: {error}", described(lookup))),
@@ -49,10 +46,14 @@ impl Source {
 
     /// The verdict on a request, at a time in seconds since 1970.
     pub async fn verdict(&self, request: &Value, settings: &Settings, now: i64) -> Verdict {
-        let bytes = request.to_string();
+        let request = match Request::parse(request.to_string().as_bytes()) {
+            Ok(request) => request,
+            Err(error) => return rules::unreadable(&error),
+        };
         let mut facts = Facts::at(now);
-        for _ in 0..ROUNDS {
-            match rules::evaluate(bytes.as_bytes(), settings, &facts) {
+        let mut judgement = Judgement::new(&request, settings);
+        loop {
+            match judgement.round(&facts) {
                 Evaluation::Decided(verdict) => return verdict,
                 Evaluation::Needs(lookups) => {
                     for lookup in lookups {
@@ -62,7 +63,6 @@ impl Source {
                 }
             }
         }
-        rules::asks_too_much()
     }
 }
 
@@ -111,60 +111,4 @@ fn described(lookup: &Lookup) -> String {
     };
     let place = if id.namespace.is_empty() { String::new() } else { format!("{}/", id.namespace) };
     format!("{} {place}{name}", id.kind)
-}
-
-fn among(objects: &[Value], lookup: &Lookup) -> Answer {
-    let wanted = identity(lookup);
-    let alike = |object: &&Value| {
-        let id = Identity::of(object);
-        id.api_version == wanted.api_version
-            && id.kind == wanted.kind
-            && (wanted.namespace.is_empty() || id.namespace == wanted.namespace)
-    };
-    let mut alike = objects.iter().filter(alike);
-    match lookup {
-        Lookup::Get { name, .. } => alike
-            .find(|object| Identity::of(object).name == *name)
-            .map_or(Answer::Missing, |object| Answer::Found(object.clone())),
-        Lookup::List { selector, .. } => {
-            Answer::Items(alike.filter(|object| matches(object, selector)).cloned().collect())
-        }
-    }
-}
-
-/// Whether the object's labels are what the selector asks for: `a=b,c`.
-fn matches(object: &Value, selector: &str) -> bool {
-    let labels = &object["metadata"]["labels"];
-    selector.split(',').filter(|part| !part.is_empty()).all(|part| match part.split_once('=') {
-        Some((key, value)) => labels[key] == value,
-        None => labels[part].is_string(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn files_are_all_that_there_is() {
-        let node = |name: &str, role: &str| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {role: ""}}});
-        let role = "node-role.kubernetes.io/control-plane";
-        let objects = [node("cp1", role), node("w1", "worker")];
-        assert_eq!(among(&objects, &Lookup::control_plane()), Answer::Items(vec![objects[0].clone()]));
-        assert_eq!(among(&objects, &Lookup::get("v1", "Node", "", "w1")), Answer::Found(objects[1].clone()));
-        assert_eq!(among(&objects, &Lookup::get("v1", "Secret", "kube-system", "ca")), Answer::Missing);
-        assert_eq!(among(&objects, &Lookup::list("v1", "Pod", "kube-system", "a=b")), Answer::Items(vec![]));
-    }
-
-    #[test]
-    fn selectors_are_those_of_kubectl() {
-        let object = json!({"metadata": {"labels": {"a": "b", "c": ""}}});
-        for (selector, expected) in
-            [("a=b", true), ("a=b,c", true), ("a", true), ("a=c", false), ("d", false), ("", true)]
-        {
-            assert_eq!(matches(&object, selector), expected, "{selector}");
-        }
-    }
 }

@@ -101,17 +101,7 @@ pub enum Evaluation {
 }
 
 /// How many times a review may ask for more: which DaemonSets there are, what they mount, what is in that.
-pub const ROUNDS: usize = 6;
-
-/// Evaluates a review with the facts that are there. `request` is the `request` of an AdmissionReview, in JSON.
-///
-/// What cannot be read is denied.
-pub fn evaluate(request: &[u8], settings: &Settings, facts: &Facts) -> Evaluation {
-    match Request::parse(request) {
-        Ok(request) => judge(&request, settings, facts),
-        Err(error) => Evaluation::Decided(unreadable(&error)),
-    }
-}
+const ROUNDS: usize = 6;
 
 /// Evaluates a review to its end; `fetch` makes the live reads.
 pub fn decide(
@@ -134,7 +124,7 @@ pub fn conclude(
     mut fetch: impl FnMut(&Lookup) -> Answer,
 ) -> Verdict {
     let mut judgement = Judgement::new(request, settings);
-    for _ in 0..ROUNDS {
+    loop {
         match judgement.round(&facts) {
             Evaluation::Decided(verdict) => return verdict,
             Evaluation::Needs(lookups) => {
@@ -145,12 +135,6 @@ pub fn conclude(
             }
         }
     }
-    asks_too_much()
-}
-
-/// The verdict on a review that is still not decided after [`ROUNDS`].
-pub fn asks_too_much() -> Verdict {
-    g1::unreadable("the review asks for more than it may")
 }
 
 /// The verdict on what is no review.
@@ -158,28 +142,28 @@ pub fn unreadable(error: &NotAReview) -> Verdict {
     g1::unreadable(&error.to_string())
 }
 
-/// Evaluates a request with the facts that are there.
-pub fn judge(request: &Request, settings: &Settings, facts: &Facts) -> Evaluation {
-    Judgement::new(request, settings).round(facts)
-}
-
 /// A request under evaluation, with what each rule has said.
 ///
 /// A rule that has all the facts it asked for says the same in every later round, and is not asked again.
-struct Judgement<'a> {
+#[derive(Debug)]
+pub struct Judgement<'a> {
     request: &'a Request,
     settings: &'a Settings,
     /// As many as there are rules; `None` where a rule is still to say something.
     said: Vec<Option<Vec<Violation>>>,
+    rounds: usize,
 }
 
 impl<'a> Judgement<'a> {
-    fn new(request: &'a Request, settings: &'a Settings) -> Self {
-        Self { request, settings, said: vec![None; ALL.len()] }
+    /// No rule has said anything.
+    pub fn new(request: &'a Request, settings: &'a Settings) -> Self {
+        Self { request, settings, said: vec![None; ALL.len()], rounds: 0 }
     }
 
-    /// Asks the rules that have not said anything, with the facts that are there now.
-    fn round(&mut self, facts: &Facts) -> Evaluation {
+    /// Asks the rules that have not said anything, with the facts that are there now. What still needs facts after
+    /// a few rounds is denied.
+    pub fn round(&mut self, facts: &Facts) -> Evaluation {
+        self.rounds += 1;
         for (rule, said) in ALL.iter().zip(&mut self.said).filter(|(_, said)| said.is_none()) {
             *said = ask(rule, self.request, self.settings, facts);
             if rule.id == g1::RULE.id && said.as_ref().is_some_and(|said| !said.is_empty()) {
@@ -200,10 +184,13 @@ impl<'a> Judgement<'a> {
             Ok(None)
         };
         let asked = facts.take_asked();
-        if !asked.is_empty() {
-            return Evaluation::Needs(asked);
+        if asked.is_empty() {
+            Evaluation::Decided(verdict(found, &granted))
+        } else if self.rounds < ROUNDS {
+            Evaluation::Needs(asked)
+        } else {
+            Evaluation::Decided(g1::unreadable("the review asks for more than it may"))
         }
-        Evaluation::Decided(verdict(found, &granted))
     }
 }
 

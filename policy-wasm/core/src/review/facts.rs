@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::object::{Object, text};
 use crate::component::Component;
 use crate::labels;
 
@@ -67,6 +68,31 @@ impl Lookup {
     pub fn kind(&self) -> (&str, &str) {
         match self {
             Self::Get { api_version, kind, .. } | Self::List { api_version, kind, .. } => (api_version, kind),
+        }
+    }
+
+    /// The answer of a cluster that has these objects and no others.
+    pub fn among(&self, objects: &[Value]) -> Answer {
+        let alike = objects.iter().filter(|it| (text(it, "apiVersion"), text(it, "kind")) == self.kind());
+        match self {
+            Self::Get { namespace, name, .. } => {
+                let mut alike = alike.map(|it| (it, Object(it)));
+                let found = alike.find(|(_, it)| it.namespace_of() == namespace && it.name_of() == name);
+                found.map_or(Answer::Missing, |(object, _)| Answer::Found(object.clone()))
+            }
+            Self::List { namespace, selector, .. } => {
+                let fits = |object: Object<'_>| {
+                    let labels = object.labels();
+                    (namespace.is_empty() || object.namespace_of() == namespace)
+                        && selector.split(',').filter(|term| !term.is_empty()).all(|term| {
+                            match term.split_once('=') {
+                                Some((name, value)) => labels.get(name) == Some(&value),
+                                None => labels.contains_key(term),
+                            }
+                        })
+                };
+                Answer::Items(alike.filter(|it| fits(Object(it))).cloned().collect())
+            }
         }
     }
 
@@ -203,6 +229,8 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -218,6 +246,31 @@ mod tests {
         assert!(facts.items(&lookup).is_err(), "an object is no list");
         facts.insert(lookup.clone(), Answer::Unavailable("no route".into()));
         assert_eq!(facts.object(&lookup), Err(Unknown::Unavailable("no route".into())));
+    }
+
+    #[test]
+    fn a_cluster_of_objects_answers_by_name_and_by_labels() {
+        let node = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "n"}});
+        let objects = [node("a", json!({"x": "y", "z": ""})), node("b", json!({"x": "n"})), pod];
+        let get = |kind, namespace, name| Lookup::get("v1", kind, namespace, name).among(&objects);
+        assert_eq!(get("Node", "", "a"), Answer::Found(objects[0].clone()));
+        assert_eq!(get("Pod", "n", "a"), Answer::Found(objects[2].clone()));
+        assert_eq!(get("Pod", "", "a"), Answer::Missing, "a name is one of a namespace");
+        assert_eq!(get("Secret", "n", "a"), Answer::Missing);
+        for (kind, namespace, selector, expected) in [
+            ("Node", "", "", &objects[..2]),
+            ("Node", "", "x=y,z", &objects[..1]),
+            ("Node", "", "x", &objects[..2]),
+            ("Node", "", "x=", &[]),
+            ("Node", "", "w", &[]),
+            ("Pod", "", "", &objects[2..]),
+            ("Pod", "n", "", &objects[2..]),
+            ("Pod", "other", "", &[]),
+        ] {
+            let found = Lookup::list("v1", kind, namespace, selector).among(&objects);
+            assert_eq!(found, Answer::Items(expected.to_vec()), "{kind} {namespace} {selector}");
+        }
     }
 
     #[test]

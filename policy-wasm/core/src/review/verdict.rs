@@ -9,7 +9,7 @@ use super::settings::Severity;
 /// Invariant: no text of it quotes a value out of a Secret; what must be told apart is told by fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// The rule, `DS-8`. [`crate::rules::evaluate`] fills it in.
+    /// The rule, `DS-8`. [`crate::rules::Judgement`] fills it in.
     pub rule: &'static str,
     /// How much it matters here.
     pub severity: Severity,

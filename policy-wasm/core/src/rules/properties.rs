@@ -4,9 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::testing::{NOW, World, secrets};
-use super::{ALL, decide, evaluate};
+use super::{ALL, Judgement, decide};
 use crate::component::Component;
-use crate::review::{Answer, Facts, Settings};
+use crate::review::{Answer, Facts, Request, Settings};
 
 /// Any JSON, with the names that rules look for among its keys.
 fn any_json() -> impl Strategy<Value = Value> {
@@ -337,6 +337,7 @@ fn rules_are_named_once() {
 #[test]
 fn a_rule_that_asks_is_not_a_verdict() {
     let request = World::new().delete("apps/v1", "DaemonSet", "kube-system/self-hosted-kube-apiserver");
-    let evaluation = evaluate(request.to_string().as_bytes(), &Settings::default(), &Facts::at(NOW));
+    let (request, settings) = (Request::parse(request.to_string().as_bytes()).unwrap(), Settings::default());
+    let evaluation = Judgement::new(&request, &settings).round(&Facts::at(NOW));
     assert!(matches!(evaluation, super::Evaluation::Needs(lookups) if !lookups.is_empty()));
 }

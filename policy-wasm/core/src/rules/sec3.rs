@@ -116,11 +116,8 @@ mod tests {
                 ("an expired authority more", bundle(with((2027, 1, 1))), true),
             ],
         );
-        let clockless = crate::rules::evaluate(
-            leaf((2026, 1, 1), (2029, 1, 1)).to_string().as_bytes(),
-            &world.settings,
-            &Facts::default(),
-        );
+        let request = Request::parse(leaf((2026, 1, 1), (2029, 1, 1)).to_string().as_bytes()).unwrap();
+        let clockless = crate::rules::Judgement::new(&request, &world.settings).round(&Facts::default());
         assert!(!matches!(clockless, crate::rules::Evaluation::Decided(verdict) if verdict.allowed));
     }
 }

@@ -48,30 +48,7 @@ impl World {
     /// What the API server answers to a lookup.
     pub(crate) fn fetch(&self, lookup: &Lookup) -> Answer {
         assert!(KINDS.contains(&lookup.kind()), "{lookup:?} is of a kind that no host is told of");
-        match lookup {
-            Lookup::Get { api_version, kind, namespace, name } => {
-                let found = self.objects.iter().find(|it| {
-                    is_kind(it, api_version, kind)
-                        && Object(it).namespace_of() == namespace
-                        && Object(it).name_of() == name
-                });
-                found.map_or(Answer::Missing, |it| Answer::Found(it.clone()))
-            }
-            Lookup::List { api_version, kind, namespace, selector } => {
-                let fits = |labels: &BTreeMap<&str, &str>| {
-                    selector.split(',').all(|term| match term.split_once('=') {
-                        Some((name, value)) => labels.get(name) == Some(&value),
-                        None => labels.contains_key(term),
-                    })
-                };
-                let found = self.objects.iter().filter(|it| {
-                    is_kind(it, api_version, kind)
-                        && (namespace.is_empty() || Object(it).namespace_of() == namespace)
-                        && fits(&Object(it).labels())
-                });
-                Answer::Items(found.cloned().collect())
-            }
-        }
+        lookup.among(&self.objects)
     }
 
     pub(crate) fn verdict(&self, request: &Value) -> Verdict {
@@ -210,10 +187,6 @@ pub(crate) fn table<'a>(rule: &Rule, world: &World, cases: impl IntoIterator<Ite
             assert!(!violation.message.starts_with("cannot be decided"), "{name}: {violation:?}");
         }
     }
-}
-
-fn is_kind(object: &Value, api_version: &str, kind: &str) -> bool {
-    text(object, "apiVersion") == api_version && text(object, "kind") == kind
 }
 
 fn node(index: u8) -> Value {
