@@ -148,11 +148,24 @@ pub async fn gone<K>(api: &Api<K>, object: &K, limit: Duration) -> Result<(), Ap
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
+    gone_or(api, object, limit, |_| false).await
+}
+
+/// Waits until exactly this object is gone, or is as good as that.
+pub async fn gone_or<K>(
+    api: &Api<K>,
+    object: &K,
+    limit: Duration,
+    is_over: impl Fn(&K) -> bool,
+) -> Result<(), ApiError>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
     let name = object.name_any();
     let uid = object.uid();
     until(format!("the end of {name}"), limit, || async {
         let now = get(api, &name).await?;
-        Ok(now.is_none_or(|now| now.uid() != uid).then_some(()))
+        Ok(now.is_none_or(|now| now.uid() != uid || is_over(&now)).then_some(()))
     })
     .await
 }

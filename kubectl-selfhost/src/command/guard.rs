@@ -5,7 +5,6 @@ use std::io::Write as _;
 use jiff::Timestamp;
 use selfhost_core::review::Settings;
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::cli::global::Global;
 use crate::cli::guard::{Action, Args, Test};
@@ -35,7 +34,7 @@ struct BadSettings {
 
 impl Explain for BadSettings {
     fn hint(&self) -> Option<String> {
-        Some("docs/reference/rules.md has every setting".to_owned())
+        Some(self.source.hint().to_owned())
     }
 }
 
@@ -79,11 +78,7 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
 
 fn settings(args: &Test) -> Result<Settings, Failure> {
     let Some(path) = &args.settings else { return Ok(Settings::default()) };
-    let text =
-        std::fs::read_to_string(path).map_err(|source| change::Error::Read { path: path.clone(), source })?;
-    let value: Value = serde_saphyr::from_str(&text)
-        .map_err(|source| change::Error::Syntax { path: path.clone(), source: Box::new(source) })?;
-    Settings::parse(value.to_string().as_bytes())
+    Settings::parse(change::document(path)?.to_string().as_bytes())
         .map_err(|source| BadSettings { file: path.display().to_string(), source }.into())
 }
 

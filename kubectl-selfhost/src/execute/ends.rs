@@ -6,6 +6,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt as _;
+use selfhost_core::component::Component;
+use selfhost_core::labels;
 
 use crate::inventory::Inventory;
 
@@ -39,6 +42,19 @@ pub fn end(status: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::Cont
         .into_iter()
         .flatten()
         .find_map(|state| state.terminated.as_ref())
+}
+
+/// Whether the Pod's process of `component` has ended for good. The kubelet says so a second or two before it removes
+/// the Pod from the API, and starts nothing any more in a Pod that is being deleted, nor in a static Pod of which it has
+/// no manifest.
+pub fn is_over(pod: &Pod, component: Component) -> bool {
+    let is_going =
+        pod.metadata.deletion_timestamp.is_some() || pod.annotations().contains_key(labels::MIRROR);
+    let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    let own = status.into_iter().flatten().find(|container| container.name == component.name());
+    let has_ended =
+        own.and_then(|container| container.state.as_ref()).is_some_and(|state| state.terminated.is_some());
+    is_going && has_ended
 }
 
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
@@ -95,5 +111,27 @@ mod tests {
         }
         let new = pod("v", &running, &ended, 1);
         assert!(Ends::default().since(&new).is_some(), "nobody knew this Pod");
+    }
+
+    #[test]
+    fn a_process_is_over_when_nothing_starts_it_again() {
+        let ended = json!({"terminated": {"exitCode": 1}});
+        let runs = json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}});
+        let going = json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:05Z"});
+        let static_pod = json!({"name": "p", "annotations": {labels::MIRROR: "h"}});
+        for (metadata, name, state, expected) in [
+            (&going, "kube-scheduler", &ended, true),
+            (&going, "kube-scheduler", &runs, false),
+            (&going, "gate", &ended, false),
+            (&static_pod, "kube-scheduler", &ended, true),
+            (&static_pod, "kube-scheduler", &runs, false),
+            // The kubelet starts it again.
+            (&json!({"name": "p"}), "kube-scheduler", &ended, false),
+        ] {
+            let pod = json!({"metadata": metadata, "status": {"containerStatuses": [{"name": name,
+                "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}});
+            let pod = serde_json::from_value(pod).unwrap();
+            assert_eq!(is_over(&pod, Component::Scheduler), expected, "{metadata} {name} {state}");
+        }
     }
 }

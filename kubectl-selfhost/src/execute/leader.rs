@@ -18,6 +18,7 @@ use selfhost_core::component::Component;
 use selfhost_core::labels;
 
 use super::await_ready::of_daemonset;
+use super::ends::is_over;
 use super::unpivot::mirror;
 use super::{Context, ExecuteError, State};
 use crate::api::{self, ApiError, call, until};
@@ -119,19 +120,6 @@ async fn is_ended(
     Ok(old.iter().all(|pod| is_over(pod, component)))
 }
 
-/// Whether the Pod's process of `component` has ended for good. The kubelet says so a second or two before it removes
-/// the Pod from the API, and starts nothing any more in a Pod that is being deleted, nor in a static Pod of which it has
-/// no manifest.
-pub fn is_over(pod: &Pod, component: Component) -> bool {
-    let is_going =
-        pod.metadata.deletion_timestamp.is_some() || pod.annotations().contains_key(labels::MIRROR);
-    let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let own = status.into_iter().flatten().find(|container| container.name == component.name());
-    let has_ended =
-        own.and_then(|container| container.state.as_ref()).is_some_and(|state| state.terminated.is_some());
-    is_going && has_ended
-}
-
 /// Whether the leader was a process on this node that has ended. What is on its way out has ended already: so it was
 /// one of those if it leads for longer than the component's own Pod runs.
 async fn is_gone(
@@ -230,28 +218,6 @@ mod tests {
             };
             let leader = leads(&lease, gone, now).map(|leader| leader.identity);
             assert_eq!(leader.as_deref(), expected, "{holder} {renewed} {gone:?}");
-        }
-    }
-
-    #[test]
-    fn a_process_is_over_when_nothing_starts_it_again() {
-        let ended = serde_json::json!({"terminated": {"exitCode": 1}});
-        let runs = serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}});
-        let going = serde_json::json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:05Z"});
-        let static_pod = serde_json::json!({"name": "p", "annotations": {labels::MIRROR: "h"}});
-        for (metadata, name, state, expected) in [
-            (&going, "kube-scheduler", &ended, true),
-            (&going, "kube-scheduler", &runs, false),
-            (&going, "gate", &ended, false),
-            (&static_pod, "kube-scheduler", &ended, true),
-            (&static_pod, "kube-scheduler", &runs, false),
-            // The kubelet starts it again.
-            (&serde_json::json!({"name": "p"}), "kube-scheduler", &ended, false),
-        ] {
-            let pod = serde_json::json!({"metadata": metadata, "status": {"containerStatuses": [{"name": name,
-                "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}});
-            let pod = serde_json::from_value(pod).unwrap();
-            assert_eq!(is_over(&pod, Component::Scheduler), expected, "{metadata} {name} {state}");
         }
     }
 

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::await_ready::of_daemonset;
-use super::leader::is_over;
+use super::ends::is_over;
 use super::{Context, ExecuteError};
 use crate::api::{self, call};
 use crate::node_task::{self, KEPT, Task};
@@ -182,11 +182,7 @@ pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> 
             api::delete(&pods, &pod).await?;
         }
         context.progress.waiting(&format!("pod {} to drain", pod.name_any()));
-        api::until::<_, ExecuteError, _, _>(format!("the end of pod {}", pod.name_any()), DRAIN, || async {
-            let now = api::get(&pods, &pod.name_any()).await?.filter(|now| now.uid() == pod.uid());
-            Ok(now.is_none_or(|now| is_over(&now, component)).then_some(()))
-        })
-        .await?;
+        api::gone_or(&pods, &pod, DRAIN, |now| is_over(now, component)).await?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::await_ready::of_daemonset;
-use super::leader::is_over;
+use super::ends::is_over;
 use super::replace::DRAIN;
 use super::{Context, ExecuteError};
 use crate::api::{self, ApiError, call};

@@ -65,20 +65,31 @@ impl Explain for Error {
 
 /// The objects of a file: every document, and every item of a list.
 pub fn read(path: &Path) -> Result<Vec<Value>, Error> {
+    objects(path, &text(path)?)
+}
+
+/// The one document of a file.
+pub fn document(path: &Path) -> Result<Value, Error> {
+    serde_saphyr::from_str(&text(path)?).map_err(|source| syntax(path, source))
+}
+
+fn text(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
-    let text = if path == Path::new("-") {
+    if path == Path::new("-") {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).map_err(failed)?;
-        text
+        Ok(text)
     } else {
-        fs::read_to_string(path).map_err(failed)?
-    };
-    objects(path, &text)
+        fs::read_to_string(path).map_err(failed)
+    }
+}
+
+fn syntax(path: &Path, source: serde_saphyr::Error) -> Error {
+    Error::Syntax { path: path.to_owned(), source: Box::new(source) }
 }
 
 fn objects(path: &Path, text: &str) -> Result<Vec<Value>, Error> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|source| Error::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|source| syntax(path, source))?;
     let mut objects = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         match document {
