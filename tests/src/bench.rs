@@ -89,14 +89,7 @@ enum What {
 
 /// The bench, from the arguments of this process to its exit code.
 pub fn main() -> ExitCode {
-    match run(&Cli::parse().what) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing can be said about a closed standard error.
-            let _ = refusal::report(anstream::stderr().lock(), &error);
-            ExitCode::FAILURE
-        }
-    }
+    refusal::exit_code(run(&Cli::parse().what).map(|()| ExitCode::SUCCESS))
 }
 
 fn run(what: &What) -> Result<()> {

@@ -145,14 +145,7 @@ struct Build {
 
 /// `cargo bed`, from the arguments of this process to its exit code.
 pub fn main() -> ExitCode {
-    match run(Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            // Nothing can be said about a closed standard error.
-            let _ = refusal::report(anstream::stderr().lock(), &error);
-            ExitCode::FAILURE
-        }
-    }
+    refusal::exit_code(run(Cli::parse()))
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {

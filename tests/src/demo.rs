@@ -30,14 +30,7 @@ struct Cli {
 
 /// `cargo demo`, from the arguments of this process to its exit code.
 pub fn main() -> ExitCode {
-    match run(&Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nothing can be said about a closed standard error.
-            let _ = refusal::report(anstream::stderr().lock(), &error);
-            ExitCode::FAILURE
-        }
-    }
+    refusal::exit_code(run(&Cli::parse()).map(|()| ExitCode::SUCCESS))
 }
 
 fn run(cli: &Cli) -> Result<()> {

@@ -25,6 +25,21 @@ pub use load::{Availability, Load, Series};
 /// Environment variable with the plugin to test, instead of the one in the target directory.
 pub const PLUGIN: &str = "SELFHOST_PLUGIN";
 
+/// The node part on a node, where the pivot has put it.
+pub const NODE_PART: &str = "/var/lib/selfhost/bin/selfhost-node";
+
+/// What etcd's own client on a node prints, asking the member there.
+pub fn etcdctl(cluster: &Cluster, node: &str, words: &[&str]) -> Result<String> {
+    let pki = "/etc/kubernetes/pki/etcd";
+    let who = [
+        format!("--cacert={pki}/ca.crt"),
+        format!("--cert={pki}/healthcheck-client.crt"),
+        format!("--key={pki}/healthcheck-client.key"),
+        "--endpoints=https://127.0.0.1:2379".to_owned(),
+    ];
+    cluster.exec(node, &[&["etcdctl"], words, &who.each_ref().map(String::as_str)].concat())
+}
+
 /// The plugin's release binary.
 pub fn plugin() -> Result<PathBuf> {
     let path = std::env::var_os(PLUGIN)

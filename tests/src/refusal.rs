@@ -3,6 +3,7 @@
 //! Invariant: a hint travels with its error and is printed once, at the top, by [`report`].
 
 use std::io::{self, Write};
+use std::process::ExitCode;
 
 /// A failure the user can do something about.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +33,15 @@ pub fn report(mut out: impl Write, error: &anyhow::Error) -> io::Result<()> {
         writeln!(out, "hint: {}", refusal.hint())?;
     }
     Ok(())
+}
+
+/// The exit code of a program that ended so; an error is written to standard error.
+pub fn exit_code(ended: anyhow::Result<ExitCode>) -> ExitCode {
+    ended.unwrap_or_else(|error| {
+        // Nothing can be said about a closed standard error.
+        let _ = report(anstream::stderr().lock(), &error);
+        ExitCode::FAILURE
+    })
 }
 
 #[cfg(test)]

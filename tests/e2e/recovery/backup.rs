@@ -6,14 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use selfhost_tests::drive::{ready_within, run, whole};
+use selfhost_tests::drive::{NODE_PART, etcdctl, ready_within, run, whole};
 use selfhost_tests::{Cluster, left};
 use serde_json::Value;
 
 use crate::common;
-
-/// The node part, where the pivot has put it.
-const PROGRAM: &str = "/var/lib/selfhost/bin/selfhost-node";
 
 /// What is written all the time, by nobody's wish: heartbeats and news.
 const RESTLESS: [&str; 3] = ["/registry/events/", "/registry/leases/", "/registry/masterleases/"];
@@ -61,10 +58,10 @@ fn what_was_backed_up_comes_back() -> Result<()> {
     refuses_a_cut_snapshot(&cluster, &directory)?;
 
     let from = ["restore", "--from", directory.as_str()];
-    let rehearsal = cluster.exec("cp1", &[&[PROGRAM], &from[..], &["--dry-run"]].concat())?;
+    let rehearsal = cluster.exec("cp1", &[&[NODE_PART], &from[..], &["--dry-run"]].concat())?;
     ensure!(rehearsal.contains("Would rename /var/lib/etcd/member"), "{rehearsal}");
     killed_in_the_middle(&cluster, &from)?;
-    let restored = cluster.exec("cp1", &[&[PROGRAM], &from[..]].concat())?;
+    let restored = cluster.exec("cp1", &[&[NODE_PART], &from[..]].concat())?;
     println!("restore:\n{restored}");
     ensure!(restored.contains("Going on with what began at"), "{restored}");
     ensure!(restored.trim_end().ends_with("Next: kubectl selfhost status"), "{restored}");
@@ -115,7 +112,7 @@ fn killed_in_the_middle(cluster: &Cluster, from: &[&str]) -> Result<()> {
         wait $!
     "#;
     let mut restore = cluster.command("cp1", "timeout")?;
-    restore.args([ENDED, "sh", "-c", SCRIPT, "sh", PROGRAM]).args(from);
+    restore.args([ENDED, "sh", "-c", SCRIPT, "sh", NODE_PART]).args(from);
     let killed = restore.output()?;
     let words = String::from_utf8_lossy(&killed.stdout);
     println!("killed:\n{words}");
@@ -125,17 +122,8 @@ fn killed_in_the_middle(cluster: &Cluster, from: &[&str]) -> Result<()> {
 
 /// The keys in etcd at a revision, or now, but for those that come and go by themselves.
 fn keys(cluster: &Cluster, revision: Option<u64>) -> Result<BTreeSet<String>> {
-    let pki = "/etc/kubernetes/pki/etcd";
-    let credentials = [
-        format!("--cacert={pki}/ca.crt"),
-        format!("--cert={pki}/healthcheck-client.crt"),
-        format!("--key={pki}/healthcheck-client.key"),
-    ];
-    let ask =
-        ["etcdctl", "get", "/registry", "--prefix", "--keys-only", "--endpoints=https://127.0.0.1:2379"];
-    let credentials = credentials.each_ref().map(String::as_str);
     let revision = format!("--rev={}", revision.unwrap_or_default());
-    let keys = cluster.exec("cp1", &[&ask[..], &[revision.as_str()], &credentials].concat())?;
+    let keys = etcdctl(cluster, "cp1", &["get", "/registry", "--prefix", "--keys-only", &revision])?;
     let lasting = |key: &&str| !key.is_empty() && !RESTLESS.iter().any(|prefix| key.starts_with(prefix));
     Ok(keys.lines().filter(lasting).map(ToOwned::to_owned).collect())
 }
@@ -170,7 +158,7 @@ fn refuses_a_cut_snapshot(cluster: &Cluster, directory: &str) -> Result<()> {
     let snapshot = cluster.node_dir("cp1", &format!("{copy}/snapshot.db"))?;
     let whole = fs::metadata(&snapshot)?.len();
     fs::OpenOptions::new().write(true).open(&snapshot)?.set_len(whole - 512)?;
-    let refused = cluster.command("cp1", PROGRAM)?.args(["restore", "--from", copy]).output()?;
+    let refused = cluster.command("cp1", NODE_PART)?.args(["restore", "--from", copy]).output()?;
     let words = String::from_utf8_lossy(&refused.stderr);
     let expected = format!("{copy}/snapshot.db is damaged: it has {} bytes", whole - 512);
     ensure!(refused.status.code() == Some(1) && words.contains(&expected), "{words}");

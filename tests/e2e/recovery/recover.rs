@@ -6,14 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use selfhost_tests::drive::{Outcome, run, whole};
+use selfhost_tests::drive::{NODE_PART, Outcome, run, whole};
 use selfhost_tests::tree::Tree;
 use selfhost_tests::{Cluster, left};
 
 use crate::common;
-
-/// Where a pivot puts the program on a node.
-const PROGRAM: &str = "/var/lib/selfhost/bin/selfhost-node";
 
 /// Where etcd has the DaemonSet.
 const STORED: &str = "/registry/daemonsets/kube-system/self-hosted-kube-apiserver";
@@ -156,7 +153,7 @@ fn stored(cluster: &Cluster) -> Result<String> {
 /// Runs the program on the node, as a person would at its console.
 fn recover(cluster: &Cluster, arguments: &[&str]) -> Result<Outcome> {
     let output =
-        cluster.command("cp1", PROGRAM)?.arg("recover").args(arguments).output().context("run recover")?;
+        cluster.command("cp1", NODE_PART)?.arg("recover").args(arguments).output().context("run recover")?;
     Ok(Outcome {
         code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),

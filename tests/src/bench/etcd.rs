@@ -12,14 +12,11 @@ use serde_json::Value;
 use super::{Row, say, selfhost};
 use crate::binaries::{ETCD_TAG, ETCD_UPGRADE_TAG};
 use crate::cluster::Cluster;
-use crate::drive::{ready_within, run as run_plugin, settled, whole};
+use crate::drive::{self, NODE_PART, ready_within, run as run_plugin, settled, whole};
 use crate::progress::Progress;
 use crate::{Spec, left};
 
 const MEMBERS: usize = 3;
-
-/// The node part, where the pivot has put it.
-const PROGRAM: &str = "/var/lib/selfhost/bin/selfhost-node";
 
 /// What is copied to every node.
 const SNAPSHOT: &str = "/root/snapshot.db";
@@ -92,7 +89,7 @@ fn restore(cluster: &Cluster, backups: &[Backup]) -> Result<()> {
             .iter()
             .map(|(node, directory, _)| {
                 scope.spawn(move || {
-                    let restore = [PROGRAM, "restore", "--from", directory, "--snapshot", SNAPSHOT];
+                    let restore = [NODE_PART, "restore", "--from", directory, "--snapshot", SNAPSHOT];
                     cluster.exec(node, &restore).with_context(|| format!("restore on {node}"))
                 })
             })
@@ -132,15 +129,6 @@ fn runs(cluster: &Cluster, tag: &str) -> Result<()> {
 
 /// What etcd's own client says, one value for each member.
 fn etcdctl(cluster: &Cluster, words: &[&str]) -> Result<Vec<Value>> {
-    let pki = "/etc/kubernetes/pki/etcd";
-    let common = [
-        format!("--cacert={pki}/ca.crt"),
-        format!("--cert={pki}/healthcheck-client.crt"),
-        format!("--key={pki}/healthcheck-client.key"),
-        "--endpoints=https://127.0.0.1:2379".to_owned(),
-        "--write-out=json".to_owned(),
-    ];
-    let ask = [&["etcdctl"], words, &common.each_ref().map(String::as_str)].concat();
-    let answer = cluster.exec("cp1", &ask)?;
+    let answer = drive::etcdctl(cluster, "cp1", &[words, &["--write-out=json"]].concat())?;
     serde_json::from_str(&answer).with_context(|| answer)
 }
