@@ -138,10 +138,14 @@ impl CommandLine {
         while let Some(argument) = rest.next() {
             let written = argument.as_str();
             let Some(flag) = written.strip_prefix("--").filter(|flag| !flag.is_empty()) else {
-                match written.strip_prefix('-').and_then(|short| short.strip_prefix('v')) {
-                    Some("") => drop(rest.next()),
-                    Some(level) if level.trim_start_matches('=').parse::<u8>().is_ok() => {}
-                    _ => self.trouble.push(format!("has the argument {written:?}, which is no flag")),
+                let level = match written.strip_prefix("-v") {
+                    // Apart, whatever it is.
+                    Some("") => rest.next().map(Text::as_str),
+                    short => short.map(|level| level.strip_prefix('=').unwrap_or(level)),
+                };
+                if level.is_none_or(|level| level.parse::<u8>().is_err()) {
+                    self.trouble
+                        .push(format!("has the argument {written:?}, which is no flag with its value"));
                 }
                 continue;
             };

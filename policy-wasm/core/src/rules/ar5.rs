@@ -14,8 +14,8 @@ pub const RULE: Rule = Rule {
     why: "A custom kind in `*.k8s.io` may stand where a built-in one comes with the next version; the API server asks for an \
           annotation on such kinds, which anybody can write. A conversion is a request that the API server makes to whoever \
           is named.",
-    evasion: "- The annotation with `unapproved`: denied; with an address of kubernetes/community, or its enhancements, \
-              admitted.",
+    evasion: "- The annotation with `unapproved`: denied; with an address in one of the project's own \
+              repositories, of kubernetes, kubernetes-sigs or kubernetes-csi, admitted.",
     blind: "",
     check,
 };
@@ -33,7 +33,7 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
         group == *it || group.strip_suffix(it).is_some_and(|rest| rest.ends_with('.'))
     });
     let approved = request.new_object().map(Object::annotations).unwrap_or_default();
-    let approved = approved.get(ANNOTATION).is_some_and(|it| it.starts_with("https://github.com/kubernetes"));
+    let approved = approved.get(ANNOTATION).is_some_and(|it| is_of_project(it));
     if is_reserved && !approved {
         let message = format!("the group {group:?} is Kubernetes' own");
         violations.push(Violation::new("spec.group", message, "choose a group of your own"));
@@ -44,6 +44,13 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
         violations.push(Violation::new("spec.conversion", message, "name a Service of your own"));
     }
     Ok(violations)
+}
+
+/// Whether an address is one of the project's own repositories.
+fn is_of_project(address: &str) -> bool {
+    let path = address.strip_prefix("https://github.com/").unwrap_or_default();
+    let owner = path.split_once('/').map(|(owner, _)| owner);
+    matches!(owner, Some("kubernetes" | "kubernetes-csi" | "kubernetes-sigs"))
 }
 
 #[cfg(test)]
@@ -70,6 +77,9 @@ mod tests {
                 ("Kubernetes' own, longer", make("a.b.kubernetes.io", json!("x"), "default"), true),
                 ("one that ends alike", make("notk8s.io", json!("x"), "default"), false),
                 ("approved", make("gateway.networking.k8s.io", pull(), "default"), false),
+                ("approved by a SIG", make("gateway.networking.k8s.io", json!("https://github.com/kubernetes-sigs/gateway-api/pull/1"), "default"), false),
+                ("approved by others", make("gateway.networking.k8s.io", json!("https://github.com/kubernetes-evil/x/pull/1"), "default"), true),
+                ("approved by an owner alone", make("gateway.networking.k8s.io", json!("https://github.com/kubernetes"), "default"), true),
                 ("converted by the guard", make("example.org", json!("x"), "selfhost-guard"), true),
             ],
         );

@@ -142,8 +142,9 @@ fn authorization(new: &Value, found: &mut Found<'_>) {
     if kinds.contains(&"AlwaysAllow") {
         found.add("AlwaysAllow admits everything", "remove it");
     }
-    let open = authorizers.iter().filter(|it| text(it, "type") == "Webhook");
-    let open = open.filter(|it| text(&it["webhook"], "failurePolicy") != "Deny" && !authorizers.last().is_some_and(|last| last == *it));
+    // The last one passes nobody on.
+    let others = authorizers.split_last().map(|(_, others)| others).unwrap_or_default();
+    let open = others.iter().filter(|it| text(it, "type") == "Webhook" && text(&it["webhook"], "failurePolicy") != "Deny");
     for webhook in open {
         let message = format!("webhook authorizer {} is passed by when it does not answer", text(webhook, "name"));
         found.add(message, "set failurePolicy: Deny, or put it last");
@@ -186,6 +187,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::component::Component;
     use crate::rules::testing::{configured, table};
 
     #[test]
@@ -221,6 +223,8 @@ mod tests {
                 ("AlwaysAllow", authorizers("[{type: Node}, {type: RBAC}, {type: AlwaysAllow}]"), true),
                 ("a webhook that fails open", authorizers("[{type: Webhook, name: w, webhook: {failurePolicy: NoOpinion}}, {type: Node}, {type: RBAC}]"), true),
                 ("a webhook that fails closed", authorizers("[{type: Webhook, name: w, webhook: {failurePolicy: Deny}}, {type: Node}, {type: RBAC}]"), false),
+                ("a webhook that fails open at the end", authorizers("[{type: Node}, {type: RBAC}, {type: Webhook, name: w}]"), false),
+                ("one that fails open, twice", authorizers("[{type: Webhook, name: w}, {type: Node}, {type: RBAC}, {type: Webhook, name: w}]"), true),
                 ("another kind", write("authorization.yaml", "apiVersion: v1\nkind: Config\n"), true),
                 ("no YAML", write("authorization.yaml", "{"), true),
                 ("two of one key", write("authorization.yaml", "kind: a\nkind: b\n"), true),
@@ -236,7 +240,43 @@ mod tests {
                 ("manifests as before", manifests("[{name: ValidatingAdmissionPolicy, configuration: {staticManifestsDir: /m}}]"), false),
                 ("manifests elsewhere", manifests("[{name: ValidatingAdmissionPolicy, configuration: {staticManifestsDir: /n}}]"), true),
                 ("no manifests", manifests("[]"), true),
+                ("an issuer more", anonymous("anonymous: {enabled: false}\njwt: [{issuer: {url: https://a}}]"), false),
+                ("a plugin's configuration more", manifests("[{name: PodSecurity}, {name: ValidatingAdmissionPolicy, configuration: {staticManifestsDir: /m}}]"), false),
                 ("another key", world.update("ConfigMap", "kube-system/apiserver-config", |it| it["data"]["x"] = json!("{")), false),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_scheduler_schedules() {
+        let mut world = configured();
+        let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+        world.objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"config.yaml": head},
+            "metadata": {"name": "scheduler", "namespace": "kube-system"}}));
+        let key = format!("kube-system/{}", Component::Scheduler.daemonset_name());
+        let spec = &mut world.object_mut("DaemonSet", &key)["spec"]["template"]["spec"];
+        spec["volumes"].as_array_mut().unwrap().push(json!({"name": "c", "configMap": {"name": "scheduler"}}));
+        let container = &mut spec["containers"][0];
+        container["volumeMounts"].as_array_mut().unwrap().push(json!({"name": "c", "mountPath": "/etc/scheduler"}));
+        container["command"].as_array_mut().unwrap().push(json!("--config=/etc/scheduler/config.yaml"));
+        let write = |rest: &str| {
+            let text = format!("{head}{rest}\n");
+            world.update("ConfigMap", "kube-system/scheduler", |it| it["data"]["config.yaml"] = json!(text))
+        };
+        table(
+            &RULE,
+            &world,
+            [
+                ("election", write("leaderElection: {leaderElect: true, resourceName: kube-scheduler}"), false),
+                ("no election", write("leaderElection: {leaderElect: false}"), true),
+                ("another lease", write("leaderElection: {resourceName: mine}"), true),
+                ("a lease elsewhere", write("leaderElection: {resourceNamespace: default}"), true),
+                ("the usual profile", write("profiles: [{schedulerName: default-scheduler}, {schedulerName: x}]"), false),
+                ("a profile without a name", write("profiles: [{}]"), false),
+                ("another profile alone", write("profiles: [{schedulerName: x}]"), true),
+                ("a plugin off", write("profiles: [{plugins: {score: {disabled: [{name: ImageLocality}]}}}]"), false),
+                ("a filter off", write("profiles: [{plugins: {filter: {disabled: [{name: TaintToleration}]}}}]"), true),
+                ("everything off", write("profiles: [{plugins: {multiPoint: {disabled: [{name: '*'}]}}}]"), true),
             ],
         );
     }

@@ -81,8 +81,9 @@ pub(super) fn injected(component: Component, new: Pod<'_>, old: Pod<'_>) -> Vec<
             violations.push(at(field, "it is not what it was", "leave it as it is"));
         }
     }
-    let known: BTreeMap<(&str, &str), &Value> = by_name(old);
-    for ((kind, name), container) in by_name(new) {
+    let known: BTreeMap<(&str, &str), &Value> = named(old).collect();
+    // Each of them, two of one name too.
+    for ((kind, name), container) in named(new) {
         let path = format!("{kind}[{name}]");
         match known.get(&(kind, name)) {
             None => violations.push(at(&path, "it would run beside the component's keys", "run it as a Pod of its own")),
@@ -90,7 +91,8 @@ pub(super) fn injected(component: Component, new: Pod<'_>, old: Pod<'_>) -> Vec<
         }
     }
     let before = old.volumes();
-    for (name, volume) in new.volumes() {
+    for volume in list(new.spec(), "volumes") {
+        let name = text(volume, "name");
         if before.get(name).is_none_or(|before| source(before) != source(volume)) {
             violations.push(at(&format!("volumes[{name}]"), "it was not there", "leave the volumes as they are"));
         }
@@ -98,9 +100,10 @@ pub(super) fn injected(component: Component, new: Pod<'_>, old: Pod<'_>) -> Vec<
     violations
 }
 
-fn by_name(pod: Pod<'_>) -> BTreeMap<(&'static str, &str), &Value> {
+/// Every container, by its kind and name.
+fn named(pod: Pod<'_>) -> impl Iterator<Item = ((&'static str, &str), &Value)> {
     let all = crate::review::pod::CONTAINERS.into_iter();
-    all.flat_map(|kind| list(pod.spec(), kind).iter().map(move |it| ((kind, text(it, "name")), it))).collect()
+    all.flat_map(move |kind| list(pod.spec(), kind).iter().map(move |it| ((kind, text(it, "name")), it)))
 }
 
 /// What a volume is filled from. The API adds the mode of Secrets' files.
@@ -197,6 +200,12 @@ mod tests {
                 ("a flag", container(|it| push(&mut it["command"], json!("--v=2"))), false),
                 ("another registry", container(|it| it["image"] = json!("evil.org/kube-apiserver:v1.36.3")), true),
                 ("a container", spec(|it| push(&mut it["containers"], json!({"name": "x", "image": "x"}))), true),
+                ("one before it, of its name", spec(|it| {
+                    it["containers"].as_array_mut().unwrap().insert(0, json!({"name": "kube-apiserver", "image": "x"}));
+                }), true),
+                ("a volume before it, of its name", spec(|it| {
+                    it["volumes"].as_array_mut().unwrap().insert(0, json!({"name": "k8s-certs", "hostPath": {"path": "/"}}));
+                }), true),
                 ("an init container", spec(|it| it["initContainers"] = json!([{"name": "x", "image": "x"}])), true),
                 ("an init container of its name", spec(|it| {
                     it["initContainers"] = json!([{"name": "kube-apiserver", "image": "x"}]);
@@ -225,6 +234,29 @@ mod tests {
                 ("its token, by default", spec(|it| it["automountServiceAccountToken"] = json!(null)), true),
                 ("another priority", spec(|it| it["priorityClassName"] = json!("")), true),
                 ("other names", spec(|it| it["hostAliases"] = json!([{"ip": "1.2.3.4", "hostnames": ["etcd"]}])), true),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_stands_beside_it_stays_what_it_is() {
+        let mut world = World::new();
+        let spec = &mut world.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver")["spec"]["template"]["spec"];
+        push(&mut spec["containers"], json!({"name": "log", "image": "log:1", "command": ["log"], "args": ["-f"]}));
+        let edit = |change: fn(&mut Value)| {
+            world.edit(Component::ApiServer, |it| {
+                it["spec"]["template"]["metadata"]["annotations"]["x"] = json!("y");
+                change(&mut it["spec"]["template"]["spec"]["containers"][1]);
+            })
+        };
+        table(
+            &RULE,
+            &world,
+            [
+                ("as it is", edit(|_| {}), false),
+                ("another version", edit(|it| it["image"] = json!("log:2")), true),
+                ("another command", edit(|it| it["command"] = json!(["sh"])), true),
+                ("other arguments", edit(|it| it["args"] = json!([])), true),
             ],
         );
     }

@@ -63,7 +63,7 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
         ));
     }
     let limit = |it: &Value| at(it, &["resources", "limits", "memory"]).clone();
-    if !is_empty(&limit(new)) && limit(new) != limit(old) {
+    if !is_empty(&limit(new)) && limit(new) != limit(old) && !is_raised(&limit(new), &limit(old)) {
         violations.push(Violation::new(
             "spec.template.spec.containers[].resources.limits.memory",
             "the kernel would kill the component at this limit",
@@ -71,6 +71,30 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
         ));
     }
     Ok(violations)
+}
+
+/// Whether a limit of memory is no lower than the one before. What cannot be read is.
+fn is_raised(new: &Value, old: &Value) -> bool {
+    let bytes = |it: &Value| it.as_str().and_then(bytes);
+    bytes(new).zip(bytes(old)).is_some_and(|(new, old)| new >= old)
+}
+
+/// A quantity of the API, `128Mi`; none where it is written in another way than people write memory.
+fn bytes(quantity: &str) -> Option<u128> {
+    let digits = quantity.trim_end_matches(|it: char| it.is_ascii_alphabetic());
+    let factor: u128 = match &quantity[digits.len()..] {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "T" => 1_000_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "Ti" => 1 << 40,
+        _ => return None,
+    };
+    Some(u128::from(digits.parse::<u64>().ok()?) * factor)
 }
 
 const fn usual_grace(component: Component) -> u32 {
@@ -110,7 +134,7 @@ fn trouble(name: &str, probe: &Value, port: &str) -> Option<String> {
     let patience = number("periodSeconds", 10).saturating_mul(number("failureThreshold", 3));
     match name {
         "livenessProbe" if patience < 20 => Some(format!("it kills after {patience} s")),
-        "startupProbe" if patience + number("initialDelaySeconds", 0) < 60 => {
+        "startupProbe" if patience.saturating_add(number("initialDelaySeconds", 0)) < 60 => {
             Some(format!("it kills after {patience} s, while the component still starts"))
         }
         _ => None,
@@ -156,6 +180,38 @@ mod tests {
                 ("no grace", grace(0), true),
                 ("an hour's grace", grace(3600), true),
                 ("half the grace", grace(30), false),
+                ("a late start", edit(|it| {
+                    it["startupProbe"]["failureThreshold"] = json!(30);
+                    it["startupProbe"]["initialDelaySeconds"] = json!(30);
+                }), false),
+                ("a start that is not late enough", edit(|it| {
+                    it["startupProbe"]["failureThreshold"] = json!(30);
+                    it["startupProbe"]["initialDelaySeconds"] = json!(29);
+                }), true),
+                ("twenty seconds", edit(|it| it["livenessProbe"]["failureThreshold"] = json!(2)), false),
+                ("patience without end", edit(|it| {
+                    it["startupProbe"]["periodSeconds"] = json!(u64::MAX);
+                    it["startupProbe"]["initialDelaySeconds"] = json!(1);
+                }), false),
+            ],
+        );
+        let mut limited = World::new();
+        limited.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver")["spec"]["template"]["spec"]["containers"]
+            [0]["resources"]["limits"] = json!({"memory": "1Gi"});
+        let limit = |memory: Value| {
+            limited.edit_container(Component::ApiServer, |it| it["resources"]["limits"]["memory"] = memory)
+        };
+        table(
+            &RULE,
+            &limited,
+            [
+                ("a higher limit", limit(json!("2Gi")), false),
+                ("the same limit in another way", limit(json!("1024Mi")), false),
+                ("a limit in bytes", limit(json!("1073741825")), false),
+                ("a lower limit", limit(json!("1023Mi")), true),
+                ("a lower limit of another unit", limit(json!("1073M")), true),
+                ("a limit that cannot be read", limit(json!("1e12")), true),
+                ("no limit", limit(json!(null)), false),
             ],
         );
     }

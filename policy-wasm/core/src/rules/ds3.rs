@@ -68,7 +68,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     Ok(violations)
 }
 
-/// Labels and annotations of ours that are lost or changed.
+/// Labels and annotations of ours that are lost. Another value is an edit like any other.
 fn marks(new: Object<'_>, old: Option<Object<'_>>) -> Vec<Violation> {
     let Some(old) = old else { return Vec::new() };
     let mut violations = Vec::new();

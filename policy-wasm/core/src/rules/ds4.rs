@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Checked, Reach, Rule};
 use crate::component::Component;
 use crate::labels;
-use crate::review::object::{at, pairs, selects};
+use crate::review::object::{at, list, pairs, selects, text, texts};
 use crate::review::pod::{Pod, component_of, template_path};
 use crate::review::{Facts, Request, Settings, Severity, Violation};
 
@@ -79,26 +79,45 @@ fn foreign(template: Pod<'_>, selector: &Value) -> Vec<Violation> {
             next,
         ));
     }
-    let by_labels = match selector["matchLabels"] {
-        // Of a ReplicationController.
-        Value::Null if selector["matchExpressions"].is_null() => {
-            selector.as_object().map(|it| it.iter().filter_map(|(k, v)| Some((k.as_str(), v.as_str()?))).collect())
-        }
-        _ => Some(pairs(selector, "matchLabels")),
-    };
-    let wanted = by_labels.unwrap_or_default();
-    let fits = Component::ALL.into_iter().any(|component| {
+    let selects_ours = Component::ALL.into_iter().any(|component| {
         let own = BTreeMap::from([
             (labels::K8S_APP, component.daemonset_name()),
             (labels::COMPONENT, component.name()),
             (labels::TIER, labels::TIER_CONTROL_PLANE),
         ]);
-        !wanted.is_empty() && selects(&wanted, &own)
+        fits(selector, &own)
     });
-    if fits {
+    if selects_ours {
         violations.push(Violation::new("spec.selector", "it selects the control plane's Pods", next));
     }
     violations
+}
+
+/// Whether a selector fits Pods with these labels. One that says nothing fits none: such a workload is refused.
+fn fits(selector: &Value, own: &BTreeMap<&str, &str>) -> bool {
+    let expressions = list(selector, "matchExpressions");
+    if selector["matchLabels"].is_null() && selector["matchExpressions"].is_null() {
+        // A ReplicationController has the labels themselves.
+        let fields = selector.as_object().into_iter().flatten();
+        let wanted: BTreeMap<&str, &str> = fields.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect();
+        return !wanted.is_empty() && selects(&wanted, own);
+    }
+    let wanted = pairs(selector, "matchLabels");
+    let says_something = !wanted.is_empty() || !expressions.is_empty();
+    says_something && selects(&wanted, own) && expressions.iter().all(|it| holds(it, own))
+}
+
+/// Whether an expression of a selector holds for these labels. One that is not known may.
+fn holds(expression: &Value, own: &BTreeMap<&str, &str>) -> bool {
+    let value = own.get(text(expression, "key"));
+    let among = value.is_some_and(|value| texts(expression, "values").contains(value));
+    match text(expression, "operator") {
+        "In" => among,
+        "NotIn" => !among,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +138,7 @@ mod tests {
         };
         let name = "self-hosted-kube-scheduler";
         let by = |app: &str| json!({"matchLabels": {"k8s-app": app}});
+        let of = |operator: &str, tier: &str| json!({"matchExpressions": [{"key": "tier", "operator": operator, "values": [tier]}]});
         table(
             &RULE,
             &world,
@@ -137,6 +157,16 @@ mod tests {
                 ("a StatefulSet that selects by tier", other("StatefulSet", "kube-system", "x",
                     json!({"matchLabels": {"tier": "control-plane"}})), true),
                 ("in another namespace", other("Deployment", "default", name, by(name)), false),
+                ("a DaemonSet that selects by an expression", other("DaemonSet", "kube-system", "x", of("In", "control-plane")), true),
+                ("by an expression of others", other("DaemonSet", "kube-system", "x", of("In", "node")), false),
+                ("by one that leaves others out", other("DaemonSet", "kube-system", "x", of("NotIn", "node")), true),
+                ("by one that leaves them out", other("DaemonSet", "kube-system", "x", of("NotIn", "control-plane")), false),
+                ("by a label that they have", other("DaemonSet", "kube-system", "x", of("Exists", "")), true),
+                ("by a label that they lack", other("DaemonSet", "kube-system", "x", of("DoesNotExist", "")), false),
+                ("by an operator that is not known", other("DaemonSet", "kube-system", "x", of("Like", "x")), true),
+                ("by an expression and other labels", other("DaemonSet", "kube-system", "x", json!({"matchLabels": {"k8s-app": "coredns"},
+                    "matchExpressions": [{"key": "tier", "operator": "Exists"}]})), false),
+                ("by nothing", other("DaemonSet", "kube-system", "x", json!({"matchExpressions": []})), false),
             ],
         );
     }

@@ -223,7 +223,7 @@ fn common(component: Component, new: &CommandLine, old: &CommandLine, found: &mu
         let (gate, value) = item.split_once('=').unwrap_or((item, ""));
         // `component:Gate=value`, since 1.31.
         let gate = gate.rsplit(':').next().unwrap_or(gate);
-        let off = matches!(value, "false" | "f" | "F" | "0" | "False" | "FALSE");
+        let off = is_false(value);
         let broad = gate == "AllAlpha" && !off || gate == "AllBeta" && off;
         if (off && GATES.contains(&gate) || broad) && !old.list("feature-gates").contains(&item) {
             found.add(format!("--feature-gates={item} takes protection away"), "leave the gate at its default");
@@ -237,6 +237,11 @@ fn common(component: Component, new: &CommandLine, old: &CommandLine, found: &mu
     for path in open.filter(|path| !old.list("authorization-always-allow-paths").contains(path)) {
         found.add(format!("{path:?} would be open to everybody"), "remove it from --authorization-always-allow-paths");
     }
+}
+
+/// What Go's strconv.ParseBool takes for false.
+fn is_false(value: &str) -> bool {
+    matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False")
 }
 
 /// Whether nothing is known of what was before.
@@ -307,9 +312,9 @@ fn api_server(new: &CommandLine, old: &CommandLine, found: &mut Found) {
         found.add("the audit log would be lost", "name a file in --audit-log-path");
     }
     for item in new.list("runtime-config").into_iter().filter(|item| !old.list("runtime-config").contains(item)) {
-        let Some((group, "false")) = item.split_once('=') else { continue };
+        let Some((group, value)) = item.split_once('=') else { continue };
         let ours = GROUPS.iter().any(|it| group == *it || group.strip_prefix(it).is_some_and(|rest| rest.starts_with('/')));
-        if ours {
+        if ours && is_false(value) {
             found.add(format!("--runtime-config={item} turns off what the control plane is made of"), "remove it");
         }
     }
@@ -389,6 +394,9 @@ mod tests {
                 ("every alpha gate", api(&["--feature-gates=AllAlpha=true"]), true),
                 ("a gate on", api(&["--feature-gates=ManifestBasedAdmissionControlConfig=true"]), false),
                 ("an API off", api(&["--runtime-config=admissionregistration.k8s.io/v1=false"]), true),
+                ("an API off, as a number", api(&["--runtime-config=api/all=0"]), true),
+                ("an API off, as a letter", api(&["--runtime-config=a=b,v1=F"]), true),
+                ("an API on", api(&["--runtime-config=apps/v1=true"]), false),
                 ("an alpha API on", api(&["--runtime-config=storage.k8s.io/v1alpha1=true"]), false),
                 ("another prefix in etcd", api(&["--etcd-prefix=/other"]), true),
                 ("etcd without TLS", api(&["--etcd-servers=http://127.0.0.1:2379"]), true),
@@ -398,10 +406,32 @@ mod tests {
                 ("one address to bind to", api(&["--bind-address=10.0.0.11"]), true),
                 ("the audit log lost", api(&["--audit-log-path=/dev/null"]), true),
                 ("no lookup", api(&["--service-account-lookup=false"]), true),
+                ("another path open to all", api(&["--authorization-always-allow-paths=/livez,/metrics"]), true),
+                ("the usual paths open to all", api(&["--authorization-always-allow-paths=/livez,/readyz,/healthz"]), false),
+                ("a protected gate on", api(&["--feature-gates=ValidatingAdmissionPolicy=true"]), false),
+                ("another gate off", api(&["--feature-gates=WatchList=false"]), false),
+                ("every alpha gate off", api(&["--feature-gates=AllAlpha=false"]), false),
+                ("every beta gate off", api(&["--feature-gates=AllBeta=false"]), true),
+                ("every beta gate on", api(&["--feature-gates=AllBeta=true"]), false),
+                ("old TLS, 1.1", api(&["--tls-min-version=VersionTLS11"]), true),
+                ("new TLS", api(&["--tls-min-version=VersionTLS13"]), false),
+                ("a port that serves nothing", with(Component::Scheduler, &["--secure-port=0"]), true),
+                ("AlwaysDeny", api(&["--enable-admission-plugins=NodeRestriction,AlwaysDeny"]), true),
+                ("an insecure port", api(&["--insecure-port=8080"]), true),
+                ("no insecure port", api(&["--insecure-port=0"]), false),
+                ("no reconciler", api(&["--endpoint-reconciler-type=none"]), true),
+                ("the usual reconciler", api(&["--endpoint-reconciler-type=lease"]), false),
+                ("its own address again", api(&["--advertise-address=$(HOST_IP)"]), false),
+                ("this machine alone", api(&["--bind-address=127.0.0.1"]), true),
+                ("every address", api(&["--bind-address=::"]), false),
                 ("old TLS", api(&["--tls-min-version=VersionTLS10"]), true),
                 ("help", api(&["--help"]), true),
                 ("help, short", api(&["-h"]), true),
                 ("a word", api(&["serve"]), true),
+                ("a flag swallowed by the verbosity", api(&["-v", "--profiling=false"]), true),
+                ("a verbosity that is no number", api(&["-v=high"]), true),
+                ("a verbosity with its number apart", api(&["-v", "4"]), false),
+                ("a verbosity without a number", api(&["-v"]), true),
                 ("a swallowed flag", api(&["--audit-log-path", "--anonymous-auth=false"]), true),
                 ("no leader election", with(Component::Scheduler, &["--leader-elect=false"]), true),
                 ("no leader election, F", with(Component::Scheduler, &["--leader-elect=F"]), true),

@@ -1,5 +1,7 @@
 //! RB-2: nobody is given the power to take the cluster.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{Checked, Reach, Rule};
@@ -7,7 +9,8 @@ use crate::labels;
 use crate::review::facts::Lookup;
 use crate::review::object::{list, text, texts};
 use crate::review::settings::Identity;
-use crate::review::{Facts, Object, Request, Settings, Severity, Violation};
+use crate::review::usage::{Store, guarded};
+use crate::review::{Facts, Object, Request, Settings, Severity, Unknown, Violation};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -56,8 +59,10 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     let mut violations = Vec::new();
     match resource {
         "clusterroles" | "roles" => {
-            let before = powers(&request.old_object, in_system);
-            for power in powers(&request.object, in_system).into_iter().filter(|it| !before.contains(it)) {
+            let wide = resource == "clusterroles";
+            let secrets = named_secrets(&[&request.object, &request.old_object], wide, settings, facts)?;
+            let before = powers(&request.old_object, in_system, &secrets);
+            for power in powers(&request.object, in_system, &secrets).into_iter().filter(|it| !before.contains(it)) {
                 violations.push(Violation::new("rules", format!("its holders could {power}"), next));
             }
             if request.changes(&["aggregationRule"]) && !request.object["aggregationRule"].is_null() {
@@ -68,7 +73,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
             let known = request.old().map(Object::labels).unwrap_or_default();
             let aggregates = own.iter().filter(|(name, _)| name.starts_with("rbac.authorization.k8s.io/aggregate-to-"));
             for (name, _) in aggregates.filter(|(name, value)| known.get(*name) != Some(*value)) {
-                if !powers(&request.object, true).is_empty() {
+                if !powers(&request.object, true, &secrets).is_empty() {
                     violations.push(Violation::new("metadata.labels", format!("{name} gives it to many"), next));
                 }
             }
@@ -81,10 +86,16 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
             }
             let role = &request.object["roleRef"];
             let (kind, name) = (text(role, "kind"), text(role, "name"));
+            if !matches!(kind, "ClusterRole" | "Role") {
+                let message = format!("what a role of kind {kind:?} gives is not known");
+                violations.push(Violation::new("roleRef.kind", message, "bind a Role or a ClusterRole"));
+                return Ok(violations);
+            }
             let namespace = if kind == "Role" { request.namespace() } else { "" };
             let lookup = Lookup::get("rbac.authorization.k8s.io/v1", kind, namespace, name);
-            let granted = facts.object(&lookup)?.map(|role| powers(role, in_system)).unwrap_or_default();
-            for power in granted {
+            let Some(role) = facts.object(&lookup)? else { return Ok(violations) };
+            let secrets = named_secrets(&[role], resource == "clusterrolebindings", settings, facts)?;
+            for power in powers(role, in_system, &secrets) {
                 violations.push(Violation::new("subjects", format!("by {kind} {name} they could {power}"), next));
             }
         }
@@ -93,8 +104,26 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     Ok(violations)
 }
 
-/// What a role lets its holders do, of what matters.
-fn powers(role: &Value, in_system: bool) -> Vec<&'static str> {
+/// The guarded Secrets, by name, where a role names any: of `kube-system`, or of every namespace. Most roles name none, and
+/// then nothing is looked up.
+fn named_secrets(
+    roles: &[&Value],
+    everywhere: bool,
+    settings: &Settings,
+    facts: &Facts,
+) -> Result<BTreeSet<String>, Unknown> {
+    let all = roles.iter().flat_map(|role| list(role, "rules"));
+    if all.into_iter().all(|it| texts(it, "resourceNames").is_empty()) {
+        return Ok(BTreeSet::new());
+    }
+    let secrets = guarded(Store::Secret, settings, facts)?;
+    let keys = secrets.iter().filter_map(|key| key.split_once('/'));
+    let reached = keys.filter(|(namespace, _)| everywhere || *namespace == labels::NAMESPACE);
+    Ok(reached.map(|(_, name)| name.to_owned()).collect())
+}
+
+/// What a role lets its holders do, of what matters. A right for Secrets that are named, and none of them guarded, is none.
+fn powers(role: &Value, in_system: bool, guarded: &BTreeSet<String>) -> Vec<&'static str> {
     let mut found = Vec::new();
     for (verbs, group, resource, power, only_system) in RIGHTS {
         if only_system && !in_system {
@@ -106,7 +135,9 @@ fn powers(role: &Value, in_system: bool) -> Vec<&'static str> {
             };
             let of_resource = has("resources", resource)
                 || resource.split_once('/').is_some_and(|(_, sub)| has("resources", &format!("*/{sub}")));
-            let by_name = resource == "secrets" && !list(rule, "resourceNames").is_empty();
+            let only = texts(rule, "resourceNames");
+            let by_name =
+                resource == "secrets" && !only.is_empty() && !only.iter().any(|name| guarded.contains(*name));
             verbs.iter().any(|verb| has("verbs", verb)) && has("apiGroups", group) && of_resource && !by_name
         });
         if grants {
@@ -121,7 +152,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::testing::{World, create, table};
+    use crate::rules::testing::{create, table};
 
     fn role(kind: &str, namespace: &str, rules: &Value) -> Value {
         create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
@@ -134,8 +165,16 @@ mod tests {
 
     #[test]
     fn power_is_not_given() {
-        let mut world = World::new();
-        for (name, rules) in [("cluster-admin", rule("*", "*", "*")), ("viewer", rule("get", "", "pods"))] {
+        let mut world = crate::rules::testing::secrets();
+        world.settings.secrets.insert("vault/root".into());
+        let named = |secret: &str| {
+            json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x", secret]}])
+        };
+        for (name, rules) in [
+            ("cluster-admin", rule("*", "*", "*")),
+            ("viewer", rule("get", "", "pods")),
+            ("reader", named("ca")),
+        ] {
             world.objects.push(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
                 "metadata": {"name": name}, "rules": rules}));
         }
@@ -144,7 +183,10 @@ mod tests {
                 "metadata": {"name": "x", "namespace": namespace}, "roleRef": {"kind": "ClusterRole", "name": role},
                 "subjects": [{"kind": "User", "name": "bob"}]}))
         };
-        let named = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]}]);
+        let mut other_kind = bind("ClusterRoleBinding", "", "viewer");
+        other_kind["object"]["roleRef"]["kind"] = json!("Other");
+        let mut own = role("ClusterRole", "", &rule("*", "*", "*"));
+        own["userInfo"]["username"] = json!("system:apiserver");
         let mut aggregated = role("ClusterRole", "", &json!([]));
         aggregated["object"]["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]});
         table(
@@ -156,12 +198,32 @@ mod tests {
                 ("to read Secrets", role("ClusterRole", "", &rule("list", "", "secrets")), true),
                 ("to read Secrets of kube-system", role("Role", "kube-system", &rule("get", "", "secrets")), true),
                 ("to read Secrets elsewhere", role("Role", "default", &rule("get", "", "secrets")), false),
-                ("to read one Secret", role("Role", "kube-system", &named), false),
+                ("to read one Secret", role("Role", "kube-system", &named("mine")), false),
+                ("to read one of the control plane's", role("Role", "kube-system", &named("ca")), true),
+                ("to read it in every namespace", role("ClusterRole", "", &named("ca")), true),
+                ("to read one of another namespace", role("Role", "kube-system", &named("root")), false),
+                ("to read that in every namespace", role("ClusterRole", "", &named("root")), true),
+                ("bound to one of the control plane's", bind("RoleBinding", "kube-system", "reader"), true),
+                ("bound to it elsewhere", bind("RoleBinding", "default", "reader"), false),
+                ("bound to another kind of role", other_kind, true),
                 ("any subresource", role("Role", "kube-system", &rule("create", "", "*/exec")), true),
                 ("to impersonate", role("ClusterRole", "", &rule("impersonate", "", "users")), true),
                 ("to escalate", role("ClusterRole", "", &rule("escalate", "rbac.authorization.k8s.io", "clusterroles")), true),
                 ("to remove webhooks", role("ClusterRole", "", &rule("delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations")), true),
                 ("to read webhooks", role("ClusterRole", "", &rule("get", "admissionregistration.k8s.io", "validatingwebhookconfigurations")), false),
+                ("of another group", create(&json!({"apiVersion": "example.org/v1", "kind": "ClusterRole",
+                    "metadata": {"name": "x"}, "rules": rule("*", "*", "*")})), false),
+                ("another kind of the group", create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Other",
+                    "metadata": {"name": "x"}, "rules": rule("*", "*", "*")})), false),
+                ("deleted", world.delete("rbac.authorization.k8s.io/v1", "ClusterRole", "cluster-admin"), false),
+                ("as it is", world.update("ClusterRole", "cluster-admin", |it| it["metadata"]["labels"] = json!({"x": "y"})), false),
+                ("given to more by a label", world.update("ClusterRole", "cluster-admin", |it| {
+                    it["metadata"]["labels"] = json!({"rbac.authorization.k8s.io/aggregate-to-view": "true"});
+                }), true),
+                ("little given to more by a label", world.update("ClusterRole", "viewer", |it| {
+                    it["metadata"]["labels"] = json!({"rbac.authorization.k8s.io/aggregate-to-view": "true"});
+                }), false),
+                ("by the API server", own, false),
                 ("by aggregation", aggregated, true),
                 ("bound to everything", bind("ClusterRoleBinding", "", "cluster-admin"), true),
                 ("bound to everything in kube-system", bind("RoleBinding", "kube-system", "cluster-admin"), true),
