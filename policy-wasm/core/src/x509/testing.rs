@@ -63,13 +63,17 @@ impl Authority {
     }
 
     pub(crate) fn until(name: &'static str, until: (i32, u8, u8)) -> Self {
+        Self(CertifiedIssuer::self_signed(Self::params(name, until), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn params(name: &'static str, until: (i32, u8, u8)) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         params.not_before = date_time_ymd(2026, 1, 1);
         params.not_after = date_time_ymd(until.0, until.1, until.2);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        params
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -89,8 +93,23 @@ impl Authority {
         self.0.key().serialize_pem()
     }
 
+    /// Another certificate of the same key.
+    pub(crate) fn renewed(&self, name: &'static str, until: (i32, u8, u8)) -> String {
+        let params = Self::params(name, until);
+        params.self_signed(self.0.key()).unwrap().pem()
+    }
+
     /// A certificate and its key.
     pub(crate) fn issue(&self, leaf: &Leaf) -> (String, String) {
+        self.issue_with(leaf, &rcgen::PKCS_ECDSA_P256_SHA256)
+    }
+
+    /// A certificate and its key, of this kind.
+    pub(crate) fn issue_with(
+        &self,
+        leaf: &Leaf,
+        kind: &'static rcgen::SignatureAlgorithm,
+    ) -> (String, String) {
         let mut params =
             CertificateParams::new(leaf.names.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -104,7 +123,7 @@ impl Authority {
         }
         params.not_before = date_time_ymd(leaf.since.0, leaf.since.1, leaf.since.2);
         params.not_after = date_time_ymd(leaf.until.0, leaf.until.1, leaf.until.2);
-        let key = KeyPair::generate().unwrap();
+        let key = KeyPair::generate_for(kind).unwrap();
         (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
     }
 }
