@@ -266,8 +266,14 @@ mod tests {
     fn what_has_another_type_is_denied() {
         type Change = fn(&mut Value);
         let world = World::new();
-        let cases: [(&str, Change, bool); 16] = [
+        let cases: [(&str, Change, bool); 18] = [
             ("nothing", |_| {}, false),
+            ("no resource's name", |it| it["resource"]["resource"] = json!(""), true),
+            ("no kind's name", |it| {
+                it["kind"]["kind"] = json!("");
+                it["object"]["kind"] = json!("");
+                it["oldObject"]["kind"] = json!("");
+            }, true),
             ("no object", |it| it["object"] = Value::Null, true),
             ("no object before", |it| it["oldObject"] = Value::Null, true),
             ("a list for an object", |it| it["object"] = json!([]), true),

@@ -117,6 +117,7 @@ mod tests {
                 ("a quota relabelled", world.update("ResourceQuota", "kube-system/q", |it| it["metadata"]["labels"] = json!({})), false),
                 ("a limit", make("v1", "LimitRange", "kube-system", json!({"limits": [{"type": "Container",
                     "default": {"memory": "1Mi"}}]})), true),
+                ("a limit of nothing", make("v1", "LimitRange", "kube-system", json!({"limits": [{"type": "Pod", "max": {}}]})), false),
                 ("a limit of claims", make("v1", "LimitRange", "kube-system", json!({"limits": [{"type": "PersistentVolumeClaim",
                     "max": {"storage": "1Gi"}}]})), false),
                 ("a policy for all", policy("kube-system", json!({})), true),

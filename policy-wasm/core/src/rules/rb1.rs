@@ -65,7 +65,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rules::testing::{World, create, table};
+    use crate::rules::testing::{World, create, review, table};
 
     #[test]
     fn roles_stay() {
@@ -99,6 +99,9 @@ mod tests {
                 ("labelled", edit("system:kube-scheduler", |it| it["metadata"]["labels"]["x"] = json!("y")), false),
                 ("repaired", repaired, false),
                 ("a user's role", edit("view", |it| it["rules"] = json!([{"verbs": ["get"]}])), false),
+                ("of another group", world.delete("example.org/v1", "ClusterRole", "system:kube-scheduler"), false),
+                ("another kind of the group", review("DELETE", "rbac.authorization.k8s.io/v1", "Other", None,
+                    Some(world.object("ClusterRole", "system:kube-scheduler"))), false),
                 ("made", create(world.object("ClusterRole", "mine")), false),
             ],
         );

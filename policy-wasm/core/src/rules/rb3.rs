@@ -61,6 +61,10 @@ mod tests {
             &World::new(),
             [
                 ("a group", bind("Group", "admins"), false),
+                ("what is no binding", create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                    "metadata": {"name": "x"}, "subjects": [{"kind": "Group", "name": "system:masters"}]})), false),
+                ("of another group", create(&json!({"apiVersion": "example.org/v1", "kind": "RoleBinding",
+                    "metadata": {"name": "x"}, "subjects": [{"kind": "Group", "name": "system:masters"}]})), false),
                 ("everybody", bind("Group", "system:authenticated"), true),
                 ("anybody", bind("User", "system:anonymous"), true),
                 ("every Pod", bind("Group", "system:serviceaccounts"), true),

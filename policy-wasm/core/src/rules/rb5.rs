@@ -92,10 +92,22 @@ mod tests {
         let controller = "system:serviceaccount:kube-system:certificate-controller";
         let mut unreadable = request("bob", "dev", client);
         unreadable["spec"]["request"] = json!("AAAA");
+        let mut elsewhere = create(&request("bob", "system:masters", client));
+        elsewhere["resource"]["group"] = json!("example.org");
+        let issue = |before: &str| {
+            let mut old = request("system:node:w", "system:nodes", kubelet);
+            let mut new = old.clone();
+            old["status"] = json!({"certificate": before});
+            new["status"] = json!({"certificate": "AAAA"});
+            update(&new, &old)
+        };
         table(
             &RULE,
             &World::new(),
             [
+                ("of another group", elsewhere, false),
+                ("a node's, issued by hand", issue(""), true),
+                ("a node's, issued before", issue("AAAA"), false),
                 ("asked by a user", create(&request("bob", "dev", client)), false),
                 ("asked by a master", create(&request("bob", "system:masters", client)), true),
                 ("a user's, approved", approve("ann", request("bob", "dev", client)), false),

@@ -22,6 +22,16 @@ fn the_reference_of_rules_is_up_to_date() {
     );
 }
 
+/// Tools that read sources and expand no macro find the file of every rule.
+#[test]
+fn every_file_is_listed() {
+    let source = include_str!("../rules.rs");
+    for rule in ALL {
+        let module = rule.id.to_lowercase().replace('-', "");
+        assert!(source.contains(&format!("mod {module};")), "{module} is not in `sources`");
+    }
+}
+
 /// The groups of rules, by the beginning of their names.
 const GROUPS: [(&str, &[&str]); 7] = [
     ("What every rule rests on", &["G-"]),

@@ -104,6 +104,22 @@ mod tests {
     }
 
     #[test]
+    fn another_components_names_are_its_own() {
+        let mut world = secrets();
+        let manager = world.object_mut("DaemonSet", "kube-system/self-hosted-kube-controller-manager");
+        manager["spec"]["template"]["spec"]["containers"][0]["command"]
+            .as_array_mut()
+            .unwrap()
+            .push(serde_json::json!("--tls-cert-file=/etc/kubernetes/pki/apiserver-etcd-client.crt"));
+        let with = |names: Vec<&'static str>| pki().cluster.issue(&Leaf { names, ..Leaf::new("manager") }).0;
+        put(world.object_mut("Secret", "kube-system/apiserver-etcd-client"), "tls.crt", &with(vec!["cm1"]));
+        let write = |names: Vec<&'static str>| {
+            world.update("Secret", "kube-system/apiserver-etcd-client", |it| put(it, "tls.crt", &with(names)))
+        };
+        table(&RULE, &world, [("the same", write(vec!["cm1"]), false), ("none", write(vec![]), true)]);
+    }
+
+    #[test]
     fn every_name_stays() {
         let world = secrets();
         let write = |change: fn(&mut Vec<&'static str>)| {

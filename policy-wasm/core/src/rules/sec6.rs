@@ -148,6 +148,7 @@ mod tests {
         let gone = overlapping.update("Secret", "kube-system/ca", |it| put(it, "tls.crt", &new.pem()));
         let message = overlapping.verdict(&gone).message();
         assert!(message.contains("kube-apiserver --tls-cert-file"), "{message}");
+        assert!(message.contains("kube-scheduler --kubeconfig"), "who shows it in a kubeconfig is told: {message}");
         let mut expired = world.clone();
         let short = Authority::until("short", (2027, 1, 1));
         put(expired.object_mut("Secret", "kube-system/ca"), "tls.crt", &format!("{old}{}", short.pem()));

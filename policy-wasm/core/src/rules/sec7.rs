@@ -124,6 +124,9 @@ mod tests {
                 ("no key", edit(&world, &[("sa.key", &old_public)]), true),
             ],
         );
+        let mut keyless = world.object("Secret", "kube-system/sa").clone();
+        put(&mut keyless, "sa.pub", "no key");
+        table(&RULE, &world, [("made without a key", crate::rules::testing::create(&keyless), true)]);
         table(
             &RULE,
             &grown,
