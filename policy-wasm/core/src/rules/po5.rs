@@ -388,5 +388,7 @@ mod tests {
                 }), true),
             ],
         );
+        let more = with(|it| it["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "x", "image": "evil"})));
+        assert!(world.verdict(&more).message().contains("kubectl selfhost makes bridges"), "who makes them is told");
     }
 }

@@ -84,6 +84,8 @@ mod tests {
         let edit = |name: &str, change: fn(&mut Value)| world.update("ClusterRole", name, change);
         let mut repaired = edit("system:kube-scheduler", |it| it["rules"] = json!([{"verbs": ["get"]}]));
         repaired["userInfo"]["username"] = json!("system:apiserver");
+        let mut other = world.object("ClusterRole", "system:kube-scheduler").clone();
+        other["kind"] = json!("Other");
         table(
             &RULE,
             &world,
@@ -100,8 +102,7 @@ mod tests {
                 ("repaired", repaired, false),
                 ("a user's role", edit("view", |it| it["rules"] = json!([{"verbs": ["get"]}])), false),
                 ("of another group", world.delete("example.org/v1", "ClusterRole", "system:kube-scheduler"), false),
-                ("another kind of the group", review("DELETE", "rbac.authorization.k8s.io/v1", "Other", None,
-                    Some(world.object("ClusterRole", "system:kube-scheduler"))), false),
+                ("another kind of the group", review("DELETE", "rbac.authorization.k8s.io/v1", "Other", None, Some(&other)), false),
                 ("made", create(world.object("ClusterRole", "mine")), false),
             ],
         );
