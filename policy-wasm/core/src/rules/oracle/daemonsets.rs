@@ -126,7 +126,9 @@ fn fits(selector: &Value, component: usize) -> bool {
         return selects(selector, component);
     }
     let labels = &selector["matchLabels"];
-    let by_labels = empty(labels) || selects(labels, component);
+    // Whatever is no text is none.
+    let unlabelled = !labels.as_object().is_some_and(|it| it.values().any(Value::is_string));
+    let by_labels = unlabelled || selects(labels, component);
     let by_expressions = list(selector, "matchExpressions").iter().all(|it| {
         let own = own_labels(component).iter().find(|own| own.0 == text(it, "key")).map(|own| own.1);
         let values = texts(it, "values");
@@ -138,7 +140,7 @@ fn fits(selector: &Value, component: usize) -> bool {
             _ => true,
         }
     });
-    let says_nothing = empty(labels) && list(selector, "matchExpressions").is_empty();
+    let says_nothing = unlabelled && list(selector, "matchExpressions").is_empty();
     by_labels && by_expressions && !says_nothing
 }
 
