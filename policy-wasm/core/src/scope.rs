@@ -47,6 +47,8 @@ pub const ALL: &[Scope] = &[
     named("", &["secrets", "configmaps"], ALL_WRITES),
     named("", &["namespaces", "namespaces/*"], &[Update, Delete]),
     named("", &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy"], &[Connect]),
+    named("", &["services", "services/status"], ALL_WRITES),
+    named("discovery.k8s.io", &["endpointslices"], ALL_WRITES),
     wide(
         "",
         &["pods", "pods/ephemeralcontainers", "pods/resize", "pods/eviction", "pods/binding"],
@@ -59,10 +61,13 @@ pub const ALL: &[Scope] = &[
     wide("batch", &["jobs", "cronjobs"], WRITES),
     wide("networking.k8s.io", &["networkpolicies"], WRITES),
     wide("policy", &["poddisruptionbudgets"], WRITES),
-    wide("", &["nodes", "services", "services/status"], ALL_WRITES),
-    wide("", &["nodes/proxy", "services/proxy"], &[Connect]),
+    wide("", &["nodes"], ALL_WRITES),
+    wide("", &["nodes/proxy"], &[Connect]),
     wide("", &["serviceaccounts"], &[Delete]),
-    wide("discovery.k8s.io", &["endpointslices"], ALL_WRITES),
+    // Others than those that are guarded by name.
+    wide("apps", &["daemonsets"], WRITES),
+    wide("", &["secrets", "services", "services/status"], WRITES),
+    wide("", &["configmaps"], ALL_WRITES),
     wide(
         "rbac.authorization.k8s.io",
         &["clusterroles", "clusterrolebindings", "roles", "rolebindings"],

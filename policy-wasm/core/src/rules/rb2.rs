@@ -29,7 +29,7 @@ pub const RULE: Rule = Rule {
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Verbs, group, resource, and why it matters. `kube-system` alone: the last field.
-const RIGHTS: [(&[&str], &str, &str, &str, bool); 12] = [
+pub(crate) const RIGHTS: [(&[&str], &str, &str, &str, bool); 12] = [
     (&["impersonate"], "", "users", "act as anybody", false),
     (&["impersonate"], "", "groups", "act as any group", false),
     (&["impersonate"], "", "serviceaccounts", "act as a controller", false),
