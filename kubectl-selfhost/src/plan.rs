@@ -9,6 +9,7 @@ pub mod backup;
 mod emulation;
 pub mod etcd;
 pub mod goal;
+pub mod guard;
 pub mod pivot;
 pub mod preconditions;
 pub mod refresh;

@@ -21,8 +21,8 @@ use crate::recover;
 use crate::restore;
 use crate::standby;
 use crate::task::{
-    Checkpoint, Clean, FinishBackup, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, RestoreData,
-    Retire, SaveBackup, Task, TryBackup, UpgradeEtcd,
+    Checkpoint, Clean, FinishBackup, Inspect, OtherImage, PlaceFiles, ProvePath, RemoveFiles, RemoveStandby,
+    Restore, RestoreData, Retire, SaveBackup, Task, TryBackup, UpgradeEtcd,
 };
 use crate::tls::Credentials;
 
@@ -54,6 +54,8 @@ Usage:
   selfhost-node task checkpoint --manifests DIR --state DIR --content JSON
   selfhost-node task remove-standby --manifests DIR --state DIR
   selfhost-node task clean --manifests DIR --state DIR --run DIR
+  selfhost-node task place-files --from DIR --to DIR
+  selfhost-node task remove-files --directory DIR
   selfhost-node task save-backup --at DIR --scratch DIR --node NAME --kubernetes VERSION --etcd-image IMAGE
                 [--etcd https://IP:PORT] [--etcd-cafile FILE --etcd-certfile FILE --etcd-keyfile FILE]
                 [--data-dir DIR] [--manifests DIR] [--state DIR] [--pki DIR] [--files FILE,FILE,...]
@@ -334,6 +336,13 @@ fn task(name: &str, options: &mut Options, rest: Vec<OsString>) -> Result<Task, 
             state: options.required_path("state")?,
             run: options.required_path("run")?,
         }),
+        "place-files" => Task::PlaceFiles(PlaceFiles {
+            from: options.required_path("from")?,
+            to: options.required_path("to")?,
+        }),
+        "remove-files" => {
+            Task::RemoveFiles(RemoveFiles { directory: options.required_path("directory")? })
+        }
         "upgrade-etcd" if rest.is_empty() => return Err("missing -- and a command".into()),
         "upgrade-etcd" => Task::UpgradeEtcd(UpgradeEtcd {
             file: options.required_path("file")?,

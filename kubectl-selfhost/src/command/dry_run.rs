@@ -21,6 +21,21 @@ pub(super) fn write(
     inventory: &Inventory,
     plan: &Plan,
 ) -> io::Result<()> {
+    write_with(terminal, format, inventory, plan, Vec::new())
+}
+
+/// The same, where objects are written before the plan is carried out.
+pub(super) fn write_with(
+    terminal: &mut Terminal,
+    format: Format,
+    inventory: &Inventory,
+    plan: &Plan,
+    mut before: Vec<Value>,
+) -> io::Result<()> {
+    let mut all = || {
+        before.extend(objects(plan));
+        std::mem::take(&mut before)
+    };
     match format {
         Format::Table | Format::Wide => {
             if plan.goal.ends_static() {
@@ -31,12 +46,12 @@ pub(super) fn write(
             write_steps(terminal, plan)
         }
         Format::Json => {
-            let list = List { api_version: "v1", kind: "List", items: objects(plan) };
+            let list = List { api_version: "v1", kind: "List", items: all() };
             serde_json::to_writer_pretty(&mut terminal.out, &list)?;
             writeln!(terminal.out)
         }
         Format::Yaml => {
-            for object in objects(plan) {
+            for object in all() {
                 let text = serde_saphyr::to_string(&object).map_err(io::Error::other)?;
                 writeln!(terminal.out, "---\n{}", text.trim_end())?;
             }
