@@ -89,6 +89,9 @@ struct ImageFlags {
     /// Also build and load the images of the etcd that clusters are upgraded to.
     #[arg(long)]
     etcd_upgrade: bool,
+    /// Also build and load the guard's image.
+    #[arg(long)]
+    guard: bool,
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +206,7 @@ fn spec(up: Up) -> Spec {
             upgrade: !up.images.no_upgrade_images,
             own: !up.images.no_own_images,
             etcd_upgrade: up.images.etcd_upgrade,
+            guard: up.images.guard,
         },
         ..Spec::new(up.which.name)
     }

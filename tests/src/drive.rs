@@ -58,6 +58,7 @@ pub fn selfhost(cluster: &Cluster, arguments: &[&str]) -> Result<Command> {
         .args(arguments)
         .env("KUBECONFIG", cluster.kubeconfig())
         .env("SELFHOST_NODE_IMAGE", cluster.node_image()?)
+        .envs(cluster.guard_image().map(|image| ("SELFHOST_GUARD_IMAGE", image)))
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     Ok(command)

@@ -49,11 +49,13 @@ pub struct MoreImages {
     pub own: bool,
     /// The etcd that clusters are upgraded to.
     pub etcd_upgrade: bool,
+    /// The guard's, built now.
+    pub guard: bool,
 }
 
 impl MoreImages {
     /// For a cluster that only has to run.
-    pub const NONE: Self = Self { upgrade: false, own: false, etcd_upgrade: false };
+    pub const NONE: Self = Self { upgrade: false, own: false, etcd_upgrade: false, guard: false };
 }
 
 impl Spec {
@@ -67,7 +69,7 @@ impl Spec {
             kubeadm_config: None,
             encrypt: false,
             proxy_mode: ProxyMode::Iptables,
-            more: MoreImages { upgrade: true, own: true, etcd_upgrade: false },
+            more: MoreImages { upgrade: true, own: true, etcd_upgrade: false, guard: false },
         }
     }
 
