@@ -25,6 +25,7 @@ pub mod leaders;
 pub mod left;
 mod limits;
 mod lock;
+pub mod lockout;
 mod packages;
 pub mod paths;
 pub mod progress;

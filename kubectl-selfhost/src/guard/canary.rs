@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(8);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "result", content = "message")]
 pub enum Answer {
-    /// The guard denied it, by these rules.
+    /// The guard denied it, by these rules: `DS-6, DS-8`.
     Enforces(String),
     /// It would have gone through.
     Admits,
@@ -65,7 +65,7 @@ pub async fn ask(client: &Client) -> Answer {
 }
 
 /// What a refusal means. The API server tells who refused in its text alone.
-fn read(code: Option<u16>, message: &str) -> Answer {
+pub fn read(code: Option<u16>, message: &str) -> Answer {
     let by_guard = format!("{SUFFIX}\"");
     if let Some((_, said)) =
         message.split_once("denied the request: ").filter(|(who, _)| who.contains(&by_guard))
