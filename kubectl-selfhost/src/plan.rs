@@ -427,4 +427,6 @@ impl PlannedNode {
 }
 
 #[cfg(test)]
+mod admitted_tests;
+#[cfg(test)]
 pub(crate) mod tests;

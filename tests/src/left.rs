@@ -75,7 +75,11 @@ pub fn nothing_of_the_guard(cluster: &Cluster) -> Result<()> {
     let daemonsets = cluster.kubectl(&["-n", "kube-system", "get", "ds", "-o", "yaml"])?;
     ensure!(!daemonsets.contains("guard"), "{daemonsets}");
     for node in cluster.control_planes() {
-        let look = ["sh", "-c", "grep -rl selfhost-guard /etc/kubernetes; ls -d /etc/kubernetes/pki/*guard* 2>/dev/null; true"];
+        let look = [
+            "sh",
+            "-c",
+            "grep -rl selfhost-guard /etc/kubernetes; ls -d /etc/kubernetes/pki/*guard* 2>/dev/null; true",
+        ];
         let left = cluster.exec(node, &look)?;
         ensure!(left.trim().is_empty(), "left on {node}: {left}");
     }

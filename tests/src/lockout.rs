@@ -49,7 +49,9 @@ impl Lockout {
     /// Brings it about, and waits until the guarded edit is denied for it.
     pub fn bring_about(self, cluster: &Cluster) -> Result<()> {
         match self {
-            Self::Dead => patch(cluster, "ds", r#"{"spec":{"template":{"spec":{"nodeSelector":{"none":"none"}}}}}"#)?,
+            Self::Dead => {
+                patch(cluster, "ds", r#"{"spec":{"template":{"spec":{"nodeSelector":{"none":"none"}}}}}"#)?
+            }
             // Stopped by hand below, and again after the cut.
             Self::Hanging => {}
             Self::Expired => expire(cluster)?,
@@ -76,7 +78,8 @@ impl Lockout {
 
 /// The edit that no rule has anything against.
 pub fn harmless(cluster: &Cluster) -> Result<String> {
-    let edit = ["-n", "kube-system", "annotate", "--overwrite", "--dry-run=server", "ds/self-hosted-kube-scheduler"];
+    let edit =
+        ["-n", "kube-system", "annotate", "--overwrite", "--dry-run=server", "ds/self-hosted-kube-scheduler"];
     cluster.kubectl(&[&edit[..], &["lockout=tried"]].concat())
 }
 
@@ -182,7 +185,8 @@ pub fn uninstall_dead(cluster: &Cluster) -> Result<()> {
 /// but itself.
 pub fn open_the_hatch(cluster: &Cluster) -> Result<()> {
     denied(cluster)?;
-    let delete = ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "delete", "validatingwebhookconfiguration"];
+    let delete =
+        ["kubectl", "--kubeconfig=/etc/kubernetes/admin.conf", "delete", "validatingwebhookconfiguration"];
     cluster.exec("cp1", &[&delete[..], &[NAMESPACE]].concat())?;
     let begin = Instant::now();
     while let Err(error) = harmless(cluster) {
@@ -198,12 +202,14 @@ fn patch(cluster: &Cluster, kind: &str, patch: &str) -> Result<()> {
 
 /// Adds an argument to the guard's command line; of two with one name the last counts.
 fn argument(cluster: &Cluster, argument: &str) -> Result<()> {
-    let read = ["-n", NAMESPACE, "get", "ds", NAMESPACE, "-o", "jsonpath={.spec.template.spec.containers[0].args}"];
+    let read =
+        ["-n", NAMESPACE, "get", "ds", NAMESPACE, "-o", "jsonpath={.spec.template.spec.containers[0].args}"];
     let mut arguments: Vec<String> = serde_json::from_str(&cluster.kubectl(&read)?)?;
     let name = argument.split_once('=').map_or(argument, |(name, _)| name);
     arguments.retain(|it| it.split_once('=').is_none_or(|(other, _)| other != name));
     arguments.push(argument.to_owned());
-    let edit = json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
+    let edit =
+        json!([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": arguments}]);
     let edit = edit.to_string();
     cluster.kubectl(&["-n", NAMESPACE, "patch", "ds", NAMESPACE, "--type=json", "-p", &edit]).map(drop)
 }

@@ -340,9 +340,7 @@ fn task(name: &str, options: &mut Options, rest: Vec<OsString>) -> Result<Task, 
             from: options.required_path("from")?,
             to: options.required_path("to")?,
         }),
-        "remove-files" => {
-            Task::RemoveFiles(RemoveFiles { directory: options.required_path("directory")? })
-        }
+        "remove-files" => Task::RemoveFiles(RemoveFiles { directory: options.required_path("directory")? }),
         "upgrade-etcd" if rest.is_empty() => return Err("missing -- and a command".into()),
         "upgrade-etcd" => Task::UpgradeEtcd(UpgradeEtcd {
             file: options.required_path("file")?,

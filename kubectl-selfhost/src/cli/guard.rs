@@ -41,7 +41,9 @@ Examples:
     ///
     /// A registration says what an API server should do. This asks each API server to accept an edit that no guard
     /// admits, as a dry run.
-    #[command(after_help = "Exit codes: 0 every API server enforces, 1 failed, 4 one does not, 130 interrupted.")]
+    #[command(
+        after_help = "Exit codes: 0 every API server enforces, 1 failed, 4 one does not, 130 interrupted."
+    )]
     Status(Status),
 
     /// Say which requests can reach the guard

@@ -89,7 +89,8 @@ fn rules(said: &str) -> String {
     let mut found: Vec<&str> = Vec::new();
     for line in said.lines() {
         let Some((rule, _)) = line.split_once(": ") else { continue };
-        let is_rule = rule.contains('-') && rule.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-');
+        let is_rule = rule.contains('-')
+            && rule.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-');
         if is_rule && !found.contains(&rule) {
             found.push(rule);
         }

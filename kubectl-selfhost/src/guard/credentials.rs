@@ -14,7 +14,8 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use selfhost_core::review::settings::Guard;
 use serde_json::json;
@@ -144,7 +145,9 @@ impl Credentials {
                 namespace: Some(guard.namespace.clone()),
                 ..ObjectMeta::default()
             },
-            data: Some(self.files.iter().map(|(name, bytes)| (name.clone(), ByteString(bytes.clone()))).collect()),
+            data: Some(
+                self.files.iter().map(|(name, bytes)| (name.clone(), ByteString(bytes.clone()))).collect(),
+            ),
             ..Secret::default()
         }
     }
@@ -157,7 +160,11 @@ fn parameters(name: &str, now: Timestamp) -> CertificateParams {
     // Clocks differ.
     let zoned = now.to_zoned(jiff::tz::TimeZone::UTC);
     let day = |zoned: &jiff::Zoned| {
-        rcgen::date_time_ymd(i32::from(zoned.year()), zoned.month().unsigned_abs(), zoned.day().unsigned_abs())
+        rcgen::date_time_ymd(
+            i32::from(zoned.year()),
+            zoned.month().unsigned_abs(),
+            zoned.day().unsigned_abs(),
+        )
     };
     let yesterday = zoned.checked_sub(1.day()).unwrap_or_else(|_| zoned.clone());
     let end = zoned.checked_add(YEARS.years()).unwrap_or_else(|_| zoned.clone());

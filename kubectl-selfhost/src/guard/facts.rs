@@ -1,7 +1,7 @@
 //! What the rules ask to know beside the request: from files, or from the cluster.
 
-use kube::api::{DynamicObject, ListParams};
 use kube::Client;
+use kube::api::{DynamicObject, ListParams};
 use selfhost_core::review::{Answer, Facts, Lookup, Request, Settings, Verdict};
 use selfhost_core::rules::{self, Evaluation, Judgement};
 use serde_json::Value;

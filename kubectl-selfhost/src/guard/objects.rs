@@ -96,15 +96,17 @@ fn account(guard: &Guard) -> Value {
 
 /// Its rights, in all namespaces, and in those that have guarded Secrets or ConfigMaps.
 fn rights(it: &Installation<'_>) -> Vec<Value> {
-    let read = |group: &str, resources: &[&str]| {
-        json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list"]})
-    };
-    let mut objects = role(it.guard, None, &[
-        read("", &["nodes", "pods", "services", "serviceaccounts"]),
-        read("apps", &["daemonsets"]),
-        read("discovery.k8s.io", &["endpointslices"]),
-        read("rbac.authorization.k8s.io", &["clusterroles", "roles"]),
-    ]);
+    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list"]});
+    let mut objects = role(
+        it.guard,
+        None,
+        &[
+            read("", &["nodes", "pods", "services", "serviceaccounts"]),
+            read("apps", &["daemonsets"]),
+            read("discovery.k8s.io", &["endpointslices"]),
+            read("rbac.authorization.k8s.io", &["clusterroles", "roles"]),
+        ],
+    );
     // Without a name, a right is to all of them.
     let mut by_namespace: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for (resource, keys) in [("secrets", it.secrets), ("configmaps", it.config_maps)] {
@@ -300,7 +302,8 @@ mod tests {
     #[test]
     fn what_is_mounted_is_found_in_every_form() {
         let mut inventory = self_hosted(1, "v1.36.3");
-        let daemonset = inventory.daemonsets.get_mut(&selfhost_core::component::Component::ApiServer).unwrap();
+        let daemonset =
+            inventory.daemonsets.get_mut(&selfhost_core::component::Component::ApiServer).unwrap();
         let volumes = daemonset.spec.template.spec.as_mut().unwrap().volumes.get_or_insert_default();
         volumes.extend(
             serde_json::from_value::<Vec<_>>(json!([

@@ -56,10 +56,8 @@ pub async fn named_anywhere(client: &Client, object: &Value) -> Result<Vec<Value
 pub async fn delete(client: &Client, object: &Value) -> Result<bool, ApiError> {
     let id = Identity::of(object);
     let api = api(client, &id);
-    let parameters = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Background),
-        ..DeleteParams::default()
-    };
+    let parameters =
+        DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
     call(format!("delete {id}"), || async {
         match api.delete(&id.name, &parameters).await {
             Ok(_) => Ok(true),

@@ -67,10 +67,7 @@ impl Goal {
 
     /// Whether DaemonSets that are there get another template.
     pub const fn changes_templates(&self) -> bool {
-        matches!(
-            self,
-            Self::Upgrade(_) | Self::Emulate(_) | Self::Rollback(_) | Self::Arm | Self::Disarm
-        )
+        matches!(self, Self::Upgrade(_) | Self::Emulate(_) | Self::Rollback(_) | Self::Arm | Self::Disarm)
     }
 
     /// Whether an operation of this goal may go on with the open one of that name: the same, or its abort.

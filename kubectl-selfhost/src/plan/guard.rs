@@ -14,11 +14,7 @@ use crate::inventory::Inventory;
 use crate::template;
 
 /// The plan with whose end every API server reads `credential`, or none.
-pub fn plan(
-    inventory: &Inventory,
-    credential: Option<&str>,
-    node_image: &str,
-) -> Result<Plan, Vec<Finding>> {
+pub fn plan(inventory: &Inventory, credential: Option<&str>, node_image: &str) -> Result<Plan, Vec<Finding>> {
     let goal = if credential.is_some() { Goal::Arm } else { Goal::Disarm };
     let (nodes, mut findings) = survey(inventory, &goal);
     let mut templates = BTreeMap::new();
@@ -49,7 +45,9 @@ pub fn plan(
                     format!("daemonset kube-system/{}", Component::ApiServer.daemonset_name()),
                     error.to_string(),
                 )
-                .hint("take --admission-control-config-file away; it can name one file, and the guard needs it"),
+                .hint(
+                    "take --admission-control-config-file away; it can name one file, and the guard needs it",
+                ),
             ),
         }
     }

@@ -3,7 +3,9 @@
 use selfhost_core::component::Component;
 
 use super::*;
-use crate::plan::tests::{IMAGE, checkpointed, codes, edited, interrupted, kubeadm, listing, self_hosted, swapped};
+use crate::plan::tests::{
+    IMAGE, checkpointed, codes, edited, interrupted, kubeadm, listing, self_hosted, swapped,
+};
 use crate::plan::{pivot, unpivot};
 
 fn armed(n_nodes: usize) -> Inventory {
@@ -69,8 +71,12 @@ fn an_interrupted_one_goes_on() {
     swapped(&mut inventory, Component::ApiServer, "cp1", &whole.templates[&Component::ApiServer]);
     inventory.operation = Some(interrupted("guard install"));
     let rest = plan(&inventory, Some("0a1b"), IMAGE).unwrap();
-    let nodes: std::collections::BTreeSet<_> =
-        rest.steps.iter().filter(|step| step.component.is_some()).filter_map(|it| it.node.as_deref()).collect();
+    let nodes: std::collections::BTreeSet<_> = rest
+        .steps
+        .iter()
+        .filter(|step| step.component.is_some())
+        .filter_map(|it| it.node.as_deref())
+        .collect();
     assert_eq!(nodes.into_iter().collect::<Vec<_>>(), ["cp2"]);
 }
 

@@ -38,8 +38,12 @@ pub fn plan(inventory: &Inventory, node_image: &str, options: Options<'_>) -> Re
     if options.undo.is_none() && super::guard::credential(inventory).is_some() {
         // The manifests that come back have no certificate for it, so that it would deny what they ask.
         findings.push(
-            Finding::new(Code::GuardInstalled, "guard", "is installed, and knows no API server that is a static Pod")
-                .hint("kubectl selfhost guard uninstall"),
+            Finding::new(
+                Code::GuardInstalled,
+                "guard",
+                "is installed, and knows no API server that is a static Pod",
+            )
+            .hint("kubectl selfhost guard uninstall"),
         );
     }
     let mut templates = BTreeMap::new();

@@ -153,14 +153,20 @@ mod tests {
     use super::*;
 
     fn refused(code: u16, message: &str) -> ApiError {
-        let status = kube::core::Status { code, message: message.to_owned(), ..kube::core::Status::default() };
+        let status =
+            kube::core::Status { code, message: message.to_owned(), ..kube::core::Status::default() };
         ApiError::Call { doing: "x".to_owned(), source: Box::new(kube::Error::Api(Box::new(status))) }
     }
 
     #[test]
     fn what_comes_too_early_is_no_denial() {
         let denied = |rules: &str| {
-            refused(403, &format!("admission webhook \"named.guard.kubectl-selfhost.dev\" denied the request: {rules}"))
+            refused(
+                403,
+                &format!(
+                    "admission webhook \"named.guard.kubectl-selfhost.dev\" denied the request: {rules}"
+                ),
+            )
         };
         assert!(is_too_early(&denied("DS-6: a: b\n  hint: c\nDS-6: d: e")));
         assert!(!is_too_early(&denied("DS-6: a: b\n  hint: c\nDS-11: d: e")));

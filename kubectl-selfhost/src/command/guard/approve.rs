@@ -25,7 +25,11 @@ use crate::terminal::Terminal;
 pub(super) fn run(args: &Approve, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let objects = change::read(&args.file)?;
     let [object] = &objects[..] else {
-        return Err(usage(format!("{} holds {} objects, and an approval is for one", args.file.display(), objects.len())));
+        return Err(usage(format!(
+            "{} holds {} objects, and an approval is for one",
+            args.file.display(),
+            objects.len()
+        )));
     };
     let approved = approve(object, args, Timestamp::now().as_second())?;
     let text = serde_saphyr::to_string(&approved).map_err(std::io::Error::other)?;
@@ -41,8 +45,9 @@ fn usage(message: String) -> Failure {
 fn approve(object: &Value, args: &Approve, now: i64) -> Result<Value, Failure> {
     for rule in &args.rule {
         if rules::find(rule).is_none() {
-            return Err(usage(format!("there is no rule {rule}"))
-                .with_hint("docs/reference/rules.md has them all; kubectl selfhost guard test names those that object"));
+            return Err(usage(format!("there is no rule {rule}")).with_hint(
+                "docs/reference/rules.md has them all; kubectl selfhost guard test names those that object",
+            ));
         }
     }
     if args.reason.trim().is_empty() {
@@ -67,7 +72,8 @@ fn approve(object: &Value, args: &Approve, now: i64) -> Result<Value, Failure> {
     // Others may have signed the same before: their signatures are of the same bytes.
     if let Some(earlier) = object.pointer("/metadata/annotations").and_then(|it| it[ANNOTATION].as_str())
         && let Ok(earlier) = serde_json::from_str::<Approval>(earlier)
-        && (&earlier.change, &earlier.rules, &earlier.reason) == (&approval.change, &approval.rules, &approval.reason)
+        && (&earlier.change, &earlier.rules, &earlier.reason)
+            == (&approval.change, &approval.rules, &approval.reason)
     {
         approval.not_after = earlier.not_after;
         approval.signatures = earlier.signatures;
@@ -83,11 +89,15 @@ fn approve(object: &Value, args: &Approve, now: i64) -> Result<Value, Failure> {
 }
 
 fn key(file: &Path) -> Result<SigningKey, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::message(format!("cannot read {}: {error}", file.display()), Exit::Failure))?;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Failure::message(format!("cannot read {}: {error}", file.display()), Exit::Failure)
+    })?;
     SigningKey::from_pkcs8_pem(&text).map_err(|_| {
-        Failure::message(format!("{} is no private key of ECDSA P-256 in PKCS#8", file.display()), Exit::Failure)
-            .with_hint("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 makes one")
+        Failure::message(
+            format!("{} is no private key of ECDSA P-256 in PKCS#8", file.display()),
+            Exit::Failure,
+        )
+        .with_hint("openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 makes one")
     })
 }
 
@@ -166,10 +176,19 @@ mod tests {
     fn what_cannot_be_approved_is_told() {
         let mut unknown = args(&[]);
         unknown.rule = vec!["DS-99".to_owned()];
-        assert_eq!(approve(&daemonset("b"), &unknown, NOW).unwrap_err().to_string(), "there is no rule DS-99");
+        assert_eq!(
+            approve(&daemonset("b"), &unknown, NOW).unwrap_err().to_string(),
+            "there is no rule DS-99"
+        );
         let mut silent = args(&[]);
         silent.reason = " ".to_owned();
-        assert_eq!(approve(&daemonset("b"), &silent, NOW).unwrap_err().to_string(), "an approval needs a reason");
-        assert_eq!(approve(&daemonset("b"), &args(&["--for", "0"]), NOW).unwrap_err().to_string(), "an approval lapses");
+        assert_eq!(
+            approve(&daemonset("b"), &silent, NOW).unwrap_err().to_string(),
+            "an approval needs a reason"
+        );
+        assert_eq!(
+            approve(&daemonset("b"), &args(&["--for", "0"]), NOW).unwrap_err().to_string(),
+            "an approval lapses"
+        );
     }
 }

@@ -95,11 +95,7 @@ impl Goalpost<'_> {
 }
 
 /// Plans, asks, installs, swaps, registers.
-pub(super) async fn run(
-    global: &Global,
-    args: &Install,
-    terminal: &mut Terminal,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let (written, read) = settings::read(args.settings.as_deref())?;
     let operator = Operator::connect(global, &args.operation).await?;
     let client = operator.connection().client().clone();
@@ -113,8 +109,8 @@ pub(super) async fn run(
         asked: Asked { guard_credential: Some(credential.clone()), ..Asked::default() },
         ..Record::default()
     };
-    let node_image = pinned(&inventory, &args.operation.node_image)
-        .unwrap_or_else(|| args.operation.node_image.clone());
+    let node_image =
+        pinned(&inventory, &args.operation.node_image).unwrap_or_else(|| args.operation.node_image.clone());
     let planner: Planner<'_> = &|inventory, pinned| {
         journal::plan(&Goal::Arm, &record, &[], inventory, pinned.unwrap_or(&args.operation.node_image))
     };
@@ -275,8 +271,12 @@ async fn put_up(
         let ours = ListParams::default().labels(&format!("{}={}", labels::K8S_APP, guard.name));
         let found = call("list the guard's Pods", || pods.list(&ours)).await?.items;
         match found.iter().find_map(|pod| Some((pod.name_any(), why_not_started(pod)?))) {
-            Some((name, why)) => Err(Failure::message(format!("pod {}/{name}: {why}", guard.namespace), Exit::Failure)
-                .with_hint("nothing is registered yet: name other images with --guard-image and --node-image")),
+            Some((name, why)) => {
+                Err(Failure::message(format!("pod {}/{name}: {why}", guard.namespace), Exit::Failure)
+                    .with_hint(
+                        "nothing is registered yet: name other images with --guard-image and --node-image",
+                    ))
+            }
             None => Ok(None),
         }
     });

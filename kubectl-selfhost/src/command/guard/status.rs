@@ -79,11 +79,13 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
 
 async fn look(connection: &Connection) -> Result<Status, Failure> {
     let client = connection.client();
-    let inventory = observe(client, Timestamp::now()).await.map_err(|error| connection.unreachable(&error))?;
-    let nodes = inventory.instances.iter().filter(|it| it.component == Component::ApiServer).filter_map(|it| {
-        let address: IpAddr = it.pod.status.as_ref()?.host_ip.as_ref()?.parse().ok()?;
-        Some((it.node.clone(), address))
-    });
+    let inventory =
+        observe(client, Timestamp::now()).await.map_err(|error| connection.unreachable(&error))?;
+    let nodes =
+        inventory.instances.iter().filter(|it| it.component == Component::ApiServer).filter_map(|it| {
+            let address: IpAddr = it.pod.status.as_ref()?.host_ip.as_ref()?.parse().ok()?;
+            Some((it.node.clone(), address))
+        });
     let nodes: BTreeMap<String, IpAddr> = nodes.collect();
     let pod = inventory.instances.iter().find(|it| it.component == Component::ApiServer).map(|it| &it.pod);
     let command = pod.map(|pod| recognize::command(pod, Component::ApiServer.name())).unwrap_or_default();
@@ -198,11 +200,7 @@ pub(super) fn said(server: &Server) -> String {
 }
 
 /// What `guard install` ends with.
-pub(super) fn write_servers(
-    terminal: &mut Terminal,
-    format: Format,
-    servers: &[Server],
-) -> io::Result<()> {
+pub(super) fn write_servers(terminal: &mut Terminal, format: Format, servers: &[Server]) -> io::Result<()> {
     if matches!(format, Format::Json | Format::Yaml) {
         return Ok(());
     }

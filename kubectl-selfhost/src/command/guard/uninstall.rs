@@ -41,11 +41,7 @@ const ENDED: Duration = Duration::from_secs(120);
 struct Removed {}
 
 /// Asks, takes the registration away, swaps, and removes the rest.
-pub(super) async fn run(
-    global: &Global,
-    args: &Uninstall,
-    terminal: &mut Terminal,
-) -> Result<Exit, Failure> {
+pub(super) async fn run(global: &Global, args: &Uninstall, terminal: &mut Terminal) -> Result<Exit, Failure> {
     let operator = Operator::connect(global, &args.operation).await?;
     let client = operator.connection().client().clone();
     let inventory = operator.observe().await?;
@@ -56,17 +52,23 @@ pub(super) async fn run(
         return operator.nothing_to_do(terminal, &Goal::Disarm.to_string(), "No guard is installed.");
     }
     let record = Record::default();
-    let node_image = pinned(&inventory, &args.operation.node_image)
-        .unwrap_or_else(|| args.operation.node_image.clone());
+    let node_image =
+        pinned(&inventory, &args.operation.node_image).unwrap_or_else(|| args.operation.node_image.clone());
     let planner: Planner<'_> = &|inventory, pinned| {
         journal::plan(&Goal::Disarm, &record, &[], inventory, pinned.unwrap_or(&args.operation.node_image))
     };
     let plan = planner(&inventory, Some(&node_image));
     if args.operation.dry_run != DryRun::None {
         writeln!(terminal.out, "delete {}", Identity::of(&register::named(&guard)))?;
-        writeln!(terminal.out, "delete {} and everything in it\n", Identity::of(&objects::namespace(&guard)))?;
+        writeln!(
+            terminal.out,
+            "delete {} and everything in it\n",
+            Identity::of(&objects::namespace(&guard))
+        )?;
         return match plan {
-            Ok(_) => operator.run(&Job { planner, asked: Asked::default(), rolls_back: false }, terminal).await,
+            Ok(_) => {
+                operator.run(&Job { planner, asked: Asked::default(), rolls_back: false }, terminal).await
+            }
             Err(findings) => operator.refuse(terminal, &findings),
         };
     }
@@ -176,7 +178,10 @@ fn nothing(inventory: &Inventory) -> Plan {
         steps: Vec::new(),
         templates: std::collections::BTreeMap::new(),
         nodes: std::collections::BTreeMap::new(),
-        around: crate::template::bridge::Surroundings { node_image: String::new(), service_ip: inventory.service_ip },
+        around: crate::template::bridge::Surroundings {
+            node_image: String::new(),
+            service_ip: inventory.service_ip,
+        },
         record: None,
         etcd: None,
     }
