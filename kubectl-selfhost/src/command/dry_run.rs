@@ -1,5 +1,6 @@
 //! What a dry run prints: the plan, the changes to each component, and on request the exact objects.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use k8s_openapi::Metadata;
@@ -184,13 +185,20 @@ fn compare(lines: &mut Vec<String>, path: &str, now: &Value, then: &Value) {
                 b.iter().filter(|value| !a.contains(value)).map(|v| format!("+ {path}: {}", show(v))),
             );
         }
+        (Value::Array(a), Value::Array(b)) if a.iter().chain(b).all(|item| name(item).is_some()) => {
+            let mut names: Vec<&str> = a.iter().chain(b).filter_map(name).collect();
+            let mut seen = BTreeSet::new();
+            names.retain(|name| seen.insert(*name));
+            let of = |list: &[Value], wanted: &str| {
+                list.iter().find(|item| name(item) == Some(wanted)).cloned().unwrap_or_default()
+            };
+            for name in names {
+                compare(lines, &format!("{path}[{name}]"), &of(a, name), &of(b, name));
+            }
+        }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                let name = a
-                    .get("name")
-                    .and_then(Value::as_str)
-                    .map_or_else(|| index.to_string(), ToOwned::to_owned);
-                compare(lines, &format!("{path}[{name}]"), a, b);
+                compare(lines, &format!("{path}[{index}]"), a, b);
             }
         }
         _ => {
@@ -202,6 +210,11 @@ fn compare(lines: &mut Vec<String>, path: &str, now: &Value, then: &Value) {
             }
         }
     }
+}
+
+/// What an item of a list is known by.
+fn name(item: &Value) -> Option<&str> {
+    item.get("name")?.as_str()
 }
 
 /// The steps as a table.
@@ -261,7 +274,7 @@ mod tests {
     fn changes_are_told_in_the_words_of_the_manifest() {
         let now =
             json!({"a": 1, "containers": [{"name": "c", "command": ["x", "--old", "--same"], "ports": [1]}]});
-        let then = json!({"b": 2, "containers": [{"name": "c", "command": ["x", "--same", "--new"]}]});
+        let then = json!({"b": 2, "containers": [{"name": "c", "command": ["x", "--same", "--new"]}, {"name": "d"}]});
         let mut lines = Vec::new();
         compare(&mut lines, "", &now, &then);
         assert_eq!(
@@ -272,6 +285,7 @@ mod tests {
                 "- containers[c].command: --old",
                 "+ containers[c].command: --new",
                 "- containers[c].ports: [1]",
+                "+ containers[d]: {\"name\":\"d\"}",
             ]
         );
     }

@@ -57,13 +57,13 @@ impl Wanted<'_> {
 
     /// Writes the webhook's configuration.
     pub async fn register(&self, client: &Client, fail: bool) -> Result<(), ApiError> {
-        write::apply(client, &self.webhook(fail)).await
+        write::put(client, &self.webhook(fail)).await
     }
 
     /// Writes the policies, each before its binding.
     pub async fn write_policies(&self, client: &Client) -> Result<(), ApiError> {
         for object in self.policies() {
-            write::apply(client, &object).await?;
+            write::put(client, &object).await?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Writing and removing objects of any kind.
 
-use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::{Api, Client};
 use selfhost_core::labels;
 use serde_json::Value;
@@ -26,6 +26,38 @@ pub async fn apply(client: &Client, object: &Value) -> Result<(), ApiError> {
     let patch = Patch::Apply(object);
     call(format!("write {id}"), || api.patch(&id.name, &parameters, &patch)).await.map(drop)
 }
+
+/// The object as it is here and in no other way: what somebody added to the one that is there goes.
+pub async fn put(client: &Client, object: &Value) -> Result<(), ApiError> {
+    let id = Identity::of(object);
+    let api = api(client, &id);
+    let parameters =
+        PostParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    call(format!("write {id}"), || async {
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            let mut wanted: DynamicObject =
+                serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
+            let written = match api.get_opt(&id.name).await? {
+                Some(now) => {
+                    wanted.metadata.resource_version = now.metadata.resource_version;
+                    api.replace(&id.name, &parameters, &wanted).await
+                }
+                None => api.create(&parameters, &wanted).await,
+            };
+            match written {
+                // Somebody's write in between, or an answer of ours that was lost: the next look tells.
+                Err(error) if api::code(&error) == Some(409) && tries > 0 => {}
+                other => return other.map(drop),
+            }
+        }
+    })
+    .await
+}
+
+/// How often a write is tried that meets another one.
+const TRIES: u8 = 5;
 
 /// The object as it is now.
 pub async fn get(client: &Client, object: &Value) -> Result<Option<DynamicObject>, ApiError> {

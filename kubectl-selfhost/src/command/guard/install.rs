@@ -251,7 +251,12 @@ async fn put_up(
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &goalpost.guard.namespace);
     let objects = goalpost.objects();
     for (index, object) in objects.iter().enumerate() {
-        write::apply(client, object).await?;
+        // Others may add to a namespace, and the system does; what runs in it is as it is here and in no other way.
+        if matches!(object["kind"].as_str(), Some("Namespace" | "ServiceAccount")) {
+            write::apply(client, object).await?;
+        } else {
+            write::put(client, object).await?;
+        }
         if index == 0 {
             // In the namespace, before the Pods that mount it.
             api::apply(&secrets, &goalpost.credentials.secret(&goalpost.guard)).await?;
