@@ -1,4 +1,7 @@
 //! What is written into a guarded Secret or ConfigMap, key by key, with what each key is to the control plane.
+//!
+//! An edit of a DaemonSet by which a flag names another key writes too: what was put there before, when nothing named it,
+//! is compared then.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +11,10 @@ use serde_json::Value;
 
 use super::facts::{Facts, Lookup, Unknown};
 use super::object::text;
+use super::pod::component_of;
+use super::record::Edit;
 use super::settings::Settings;
-use super::usage::{Store, Use, all_uses, guarded_store};
+use super::usage::{Store, Use, all_uses, guarded_store, uses};
 use super::{Request, Violation};
 use crate::component::Component;
 use crate::labels;
@@ -25,6 +30,8 @@ pub struct File {
     pub new: Vec<u8>,
     /// What it was.
     pub old: Option<Vec<u8>>,
+    /// Where it stands, for a message: `data[tls.crt]`.
+    place: String,
 }
 
 impl File {
@@ -33,14 +40,9 @@ impl File {
         self.uses.iter().any(|it| flags.contains(&it.flag.as_str()))
     }
 
-    /// Where it stands, for a message: `data[tls.crt]`.
-    pub fn path(&self) -> String {
-        format!("data[{}]", self.key)
-    }
-
     /// A violation about it.
     pub fn violation(&self, message: impl Into<String>, next: impl Into<String>) -> Violation {
-        Violation::new(self.path(), message, next)
+        Violation::new(self.place.clone(), message, next)
     }
 }
 
@@ -51,8 +53,8 @@ pub struct Written {
     pub all: Vec<Use>,
     /// The keys that change, among those that a flag names.
     pub files: Vec<File>,
-    store: Store,
-    name: String,
+    /// What it writes into; none where a DaemonSet is edited.
+    target: Option<(Store, String)>,
     content: BTreeMap<String, Vec<u8>>,
 }
 
@@ -61,6 +63,9 @@ impl Written {
     pub fn of(request: &Request, settings: &Settings, facts: &Facts) -> Result<Option<Self>, Unknown> {
         if !request.writes() {
             return Ok(None);
+        }
+        if let Some(component) = component_of(request) {
+            return Self::of_template(component, request, facts);
         }
         let Some(store) = guarded_store(request, settings, facts)? else { return Ok(None) };
         let all = all_uses(facts)?;
@@ -77,11 +82,61 @@ impl Written {
                     .cloned()
                     .collect();
                 if !uses.is_empty() && old.as_ref() != Some(new) {
-                    files.push(File { key: key.clone(), uses, new: new.clone(), old });
+                    let place = format!("data[{key}]");
+                    files.push(File { key: key.clone(), uses, new: new.clone(), old, place });
                 }
             }
         }
-        Ok(Some(Self { all, files, store, name, content }))
+        Ok(Some(Self { all, files, target: Some((store, name)), content }))
+    }
+
+    /// What an edit of a component's DaemonSet puts under its flags; `None` where all of them name what they named before.
+    fn of_template(component: Component, request: &Request, facts: &Facts) -> Result<Option<Self>, Unknown> {
+        let Some(edit) = Edit::of_template(request, facts)? else { return Ok(None) };
+        let before = edit.old.as_ref().map(|old| uses(component, old.pod())).unwrap_or_default();
+        let after = uses(component, edit.new);
+        if after.iter().all(|it| before.contains(it)) {
+            return Ok(None);
+        }
+        let others = all_uses(facts)?.into_iter().filter(|it| it.component != component);
+        let mut written = Self {
+            all: others.chain(after.iter().cloned()).collect(),
+            files: Vec::new(),
+            target: None,
+            content: BTreeMap::new(),
+        };
+        // All are asked for at once.
+        let read: Vec<_> =
+            after.iter().chain(&before).map(|used| (used, written.read(used, facts))).collect();
+        let mut contents = BTreeMap::new();
+        for (used, content) in read {
+            contents.insert(used, content?);
+        }
+        // Two sources of a volume may each have the key; where one of them has not, it is the other's.
+        let holds = |used: &Use| contents.get(used).is_some_and(Option::is_some);
+        let has_another = |used: &Use| {
+            after.iter().any(|it| it.flag == used.flag && it.key == used.key && it != used && holds(it))
+        };
+        let new = after.iter().filter(|it| !before.contains(it) && (holds(it) || !has_another(it)));
+        for used in new {
+            // Of a flag that names several files, those that it names no longer.
+            let gone = before.iter().filter(|it| it.flag == used.flag && !after.contains(it));
+            let old: Vec<&[u8]> = gone.filter_map(|it| contents.get(it)?.as_deref()).collect();
+            written.files.push(File {
+                key: used.key.clone(),
+                uses: vec![used.clone()],
+                // What is not there cannot be read.
+                new: contents.get(used).cloned().flatten().unwrap_or_default(),
+                old: (!old.is_empty()).then(|| old.join(&b'\n')),
+                place: format!("spec.template.spec.containers[].command[--{}]", used.flag),
+            });
+        }
+        Ok(Some(written))
+    }
+
+    /// Whether a DaemonSet is edited, and nothing is written into what its flags name.
+    pub fn is_template(&self) -> bool {
+        self.target.is_none()
     }
 
     /// What a flag of a component names: as it will be, where this request writes it, and else as it is. `None` where it
@@ -108,7 +163,7 @@ impl Written {
 
     /// Whether a use is of the object that is written.
     pub fn is_here(&self, used: &Use) -> bool {
-        used.store == self.store && used.name == self.name
+        self.target.as_ref().is_some_and(|(store, name)| used.store == *store && used.name == *name)
     }
 }
 
