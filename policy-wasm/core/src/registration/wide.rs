@@ -135,7 +135,11 @@ fn pods(registration: &Registration<'_>, near: &str) -> String {
     let guard = namespace([&registration.guard.namespace]);
     let part = either(&part());
     let changed = format!("({guard} || ({system} && {part}))");
-    let created = format!("!{} && !{KUBELET} && ({near} || {})", user_named(MAKERS), reaches("object"));
+    // PO-4 and PO-5 take them at their word for a Pod that has a controller, and for no other.
+    let owned = "(has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(r, \
+                 has(r.controller) && r.controller))";
+    let made = format!("({} && {owned})", user_named(MAKERS));
+    let created = format!("!{made} && !{KUBELET} && ({near} || {})", reaches("object"));
     let updated = format!("!{} && {changed}", user_named(["system:kube-controller-manager", DAEMONSETS]));
     let deleted = format!("!{} && !{KUBELET} && {system} && {part}", user(&TAKERS));
     format!(

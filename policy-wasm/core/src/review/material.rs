@@ -3,14 +3,14 @@
 //! An edit of a DaemonSet by which a flag names another key writes too: what was put there before, when nothing named it,
 //! is compared then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::facts::{Facts, Lookup, Unknown};
-use super::object::text;
+use super::object::{names, text};
 use super::pod::component_of;
 use super::record::Edit;
 use super::settings::Settings;
@@ -70,18 +70,17 @@ impl Written {
         let Some(store) = guarded_store(request, settings, facts)? else { return Ok(None) };
         let all = all_uses(facts)?;
         let name = request.name().to_owned();
-        let content = content(store, &request.object);
-        let before = content_of_old(store, request);
+        // Not the other keys: one of them may be as large as an object can be.
+        let here = || all.iter().filter(|it| it.store == store && it.name == name);
+        let content: BTreeMap<String, Vec<u8>> = here()
+            .filter_map(|it| Some((it.key.clone(), value_of(store, &request.object, &it.key)?)))
+            .collect();
         let mut files = Vec::new();
         if request.namespace() == labels::NAMESPACE {
             for (key, new) in &content {
-                let old = before.get(key).cloned();
-                let uses: Vec<Use> = all
-                    .iter()
-                    .filter(|it| it.store == store && it.name == name && it.key == *key)
-                    .cloned()
-                    .collect();
-                if !uses.is_empty() && old.as_ref() != Some(new) {
+                let old = value_of(store, &request.old_object, key);
+                if old.as_ref() != Some(new) {
+                    let uses: Vec<Use> = here().filter(|it| it.key == *key).cloned().collect();
                     let place = format!("data[{key}]");
                     files.push(File { key: key.clone(), uses, new: new.clone(), old, place });
                 }
@@ -158,7 +157,7 @@ impl Written {
         }
         let lookup = Lookup::get("v1", used.store.kind(), labels::NAMESPACE, &used.name);
         let object = facts.object(&lookup)?;
-        Ok(object.and_then(|object| content(used.store, object).remove(&used.key)))
+        Ok(object.and_then(|object| value_of(used.store, object, &used.key)))
     }
 
     /// Whether a use is of the object that is written.
@@ -167,32 +166,30 @@ impl Written {
     }
 }
 
-fn content_of_old(store: Store, request: &Request) -> BTreeMap<String, Vec<u8>> {
-    content(store, &request.old_object)
+/// The fields in which an object holds values: in base64, and as they are. The second one wins: the API server moves a
+/// Secret's over before admission.
+const fn fields(store: Store) -> (&'static str, &'static str) {
+    match store {
+        Store::Secret => ("data", "stringData"),
+        Store::ConfigMap => ("binaryData", "data"),
+    }
 }
 
-/// What an object holds, by key. A value that is not base64 is taken as it stands: it is then no certificate either.
-pub fn content(store: Store, object: &Value) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut add = |field: &str, is_encoded: bool| {
-        for (key, value) in object[field].as_object().into_iter().flatten() {
-            let text = value.as_str().unwrap_or_default();
-            let bytes = if is_encoded { STANDARD.decode(text).ok() } else { None };
-            found.insert(key.clone(), bytes.unwrap_or_else(|| text.as_bytes().to_vec()));
-        }
-    };
-    match store {
-        Store::Secret => {
-            add("data", true);
-            // The API server moves it over before admission, and it wins.
-            add("stringData", false);
-        }
-        Store::ConfigMap => {
-            add("binaryData", true);
-            add("data", false);
-        }
+/// What an object holds under a key. A value that is not base64 is taken as it stands: it is then no certificate either.
+pub fn value_of(store: Store, object: &Value, key: &str) -> Option<Vec<u8>> {
+    let (encoded, plain) = fields(store);
+    let text = |field: &str| object[field].get(key).map(|value| value.as_str().unwrap_or_default());
+    if let Some(text) = text(plain) {
+        return Some(text.as_bytes().to_vec());
     }
-    found
+    text(encoded).map(|text| STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec()))
+}
+
+/// Everything that an object holds.
+pub fn contents(store: Store, object: &Value) -> impl Iterator<Item = Vec<u8>> {
+    let (encoded, plain) = fields(store);
+    let keys: BTreeSet<&str> = names(object, encoded).into_iter().chain(names(object, plain)).collect();
+    keys.into_iter().filter_map(move |key| value_of(store, object, key))
 }
 
 /// YAML (or JSON) as a value. Its error would quote it.
