@@ -25,6 +25,9 @@ pub use load::{Availability, Load, Series};
 /// Environment variable with the plugin to test, instead of the one in the target directory.
 pub const PLUGIN: &str = "SELFHOST_PLUGIN";
 
+/// Environment variable with the guard to test, instead of the one in the target directory.
+pub const ADMISSION: &str = "SELFHOST_ADMISSION";
+
 /// The node part on a node, where the pivot has put it.
 pub const NODE_PART: &str = "/var/lib/selfhost/bin/selfhost-node";
 
@@ -47,6 +50,20 @@ pub fn plugin() -> Result<PathBuf> {
     ensure!(
         path.is_file(),
         Refusal::new(format!("there is no {}", path.display()), "cargo build --release -p kubectl-selfhost")
+    );
+    Ok(path)
+}
+
+/// The guard's release binary.
+pub fn admission() -> Result<PathBuf> {
+    let path = std::env::var_os(ADMISSION)
+        .map_or_else(|| crate::paths::target().join("release/selfhost-admission"), PathBuf::from);
+    ensure!(
+        path.is_file(),
+        Refusal::new(
+            format!("there is no {}", path.display()),
+            "cargo build --release -p selfhost-admission"
+        )
     );
     Ok(path)
 }

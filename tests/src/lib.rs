@@ -27,6 +27,7 @@ mod limits;
 mod lock;
 mod packages;
 pub mod paths;
+pub mod process;
 pub mod progress;
 pub mod refusal;
 pub mod tree;

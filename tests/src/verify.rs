@@ -132,7 +132,8 @@ impl Stage {
                 Ok(())
             }
             Self::Release => {
-                cargo(&["build", "--release", "--package", "kubectl-selfhost"])?;
+                let packages = ["--package", "kubectl-selfhost", "--package", "selfhost-admission"];
+                cargo(&[&["build", "--release"][..], &packages].concat())?;
                 images::node::image(progress).map(drop)
             }
             Self::Binaries => {
