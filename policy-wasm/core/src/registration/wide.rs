@@ -6,7 +6,7 @@
 //! |---|---|
 //! | Pods, and templates of workloads, that name a node, tolerate the control plane's taint or select its label, and have a host path, host port, host namespace, capability or privilege | edits of network, storage and monitoring agents; their Pods still come and go |
 //! | templates of workloads, and Pods without a controller, in `kube-system` and where a guarded Secret is | installing and upgrading add-ons there |
-//! | changes and deletions of the control plane's own Pods | swaps |
+//! | changes and deletions of the control plane's own Pods, and of their status by others than those whose word it is | swaps |
 //! | bindings by another scheduler than `kube-scheduler` | Pods of such a scheduler wait |
 //! | quotas, limits, network policies and disruption budgets in `kube-system` and the guard's namespace | |
 //! | the role and component labels of nodes, deletions of control-plane nodes | joining and removing one |
@@ -30,7 +30,7 @@ use super::{Condition, Registration};
 use crate::component::Component;
 use crate::labels;
 use crate::review::settings::Identity;
-use crate::rules::{ar6, node3, rb1, rb2, rb3};
+use crate::rules::{ar6, node3, po2, rb1, rb2, rb3};
 
 /// Who makes Pods of templates, and `ReplicaSets` and Jobs of other templates.
 const MAKERS: [&str; 8] = [
@@ -142,9 +142,13 @@ fn pods(registration: &Registration<'_>, near: &str) -> String {
     let created = format!("!{made} && !{KUBELET} && ({near} || {})", reaches("object"));
     let updated = format!("!{} && {changed}", user_named(["system:kube-controller-manager", DAEMONSETS]));
     let deleted = format!("!{} && !{KUBELET} && {system} && {part}", user(&TAKERS));
+    // Labels can be changed by it, and readiness.
+    let status =
+        format!("!{} && !{} && !{KUBELET} && {changed}", user(&po2::STATUS), user_named([po2::DISRUPTION]));
     format!(
-        "{WHOLE} ? (request.operation == \"CREATE\" ? ({created}) : (request.operation == \"UPDATE\" ? ({updated}) : \
-         ({deleted}))) : ({} ? ({system} && {}) : ({} ? !{} : {changed}))",
+        "{} ? ({status}) : ({WHOLE} ? (request.operation == \"CREATE\" ? ({created}) : (request.operation == \"UPDATE\" ? ({updated}) : \
+         ({deleted}))) : ({} ? ({system} && {}) : ({} ? !{} : {changed})))",
+        sub("status"),
         sub("eviction"),
         named_like_a_part(),
         sub("binding"),
@@ -231,7 +235,8 @@ fn root_authorities() -> String {
     )
 }
 
-/// Labels that decide what runs on a node, whatever else of it changes; deletions; and the kubelet's proxy.
+/// Labels that decide what runs on a node, by whatever request, so that no heartbeat is sent; deletions; and the kubelet's
+/// proxy.
 fn nodes() -> String {
     let ours = format!(
         "(k.startsWith({}) || {})",
@@ -247,9 +252,10 @@ fn nodes() -> String {
     let has = |one: &str| format!("(has({one}.metadata.labels) && {one}.metadata.labels.exists(k, {ours}))");
     let paths = node3::READS.into_iter().flat_map(|path| [path.to_owned(), format!("/{path}")]);
     format!(
-        "request.operation == \"CONNECT\" ? (!has(object.path) || !({})) : ({WHOLE} && (oldObject == null ? {} : \
+        "request.operation == \"CONNECT\" ? (!has(object.path) || !({})) : (({WHOLE} || {}) && (oldObject == null ? {} : \
          (object == null ? {} : ({} || {}))))",
         is_in("object.path", paths),
+        sub("status"),
         has("object"),
         has("oldObject"),
         lacks("object", "oldObject"),
