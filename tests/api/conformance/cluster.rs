@@ -97,6 +97,14 @@ fn nodes(cases: &mut Cases) {
             run("w1:10250"),
         )
         .but(|it| it.after(NOBODY))
+        .add(
+            "`nodes/status`: a component's label taken",
+            "NODE-1",
+            labels(&format!("{node}/status"), &json!({key: null})),
+            "a heartbeat",
+            Call::merge(&format!("{node}/status"), &json!({"status": {"phase": "Running"}}))
+                .by_kubelet("cp1"),
+        )
         .of(25)
         .add(
             "a kubelet that labels its node for the control plane",

@@ -48,6 +48,9 @@ fn running(cases: &mut Cases) {
         (format!("{SYSTEM}/pods/self-hosted-kube-apiserver-abcd1"), format!("{TEAM}/pods/web"));
     let debug = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "example.org/a:v1"}]}});
     let resize = |name: &str| json!({"spec": {"containers": [{"name": name, "resources": {"requests": {"cpu": "20m"}}}]}});
+    let status = format!("{own}/status");
+    let unready =
+        Call::strategic(&status, &json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}));
     let note = Call::merge(&own, &json!({"metadata": {"annotations": {"example.org/team": "a"}}}));
     cases
         .of(1)
@@ -64,6 +67,20 @@ fn running(cases: &mut Cases) {
             Call::strategic(&format!("{own}/resize"), &resize("kube-apiserver")),
             "of another Pod",
             Call::strategic(&format!("{other}/resize"), &resize("a")),
+        )
+        .add(
+            "`pods/status`: a label",
+            "PO-2",
+            Call::merge(&status, &json!({"metadata": {"labels": {"k8s-app": "mine"}}})),
+            "readiness, by its kubelet",
+            unready.clone().by_kubelet("cp1"),
+        )
+        .add(
+            "`pods/status`: readiness by somebody else",
+            "PO-2",
+            unready.clone(),
+            "by its kubelet",
+            unready.by_kubelet("cp1"),
         )
         .of(14)
         .add(

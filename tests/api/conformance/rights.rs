@@ -87,6 +87,14 @@ fn roles(cases: &mut Cases) {
         "mine",
         &json!({"aggregationRule": selectors, "rules": []}),
     );
+    let by_name = |secret: &str| {
+        let mut rules = rule("", "secrets", "get");
+        rules[0]["resourceNames"] = json!([secret]);
+        Call::post(
+            &format!("{RBAC}/namespaces/kube-system/roles"),
+            &object(&format!("{GROUP}/v1/Role"), "kube-system", "mine", &json!({"rules": rules})),
+        )
+    };
     let of_namespace = |namespace: &str| {
         let content = json!({"rules": rule("", "secrets", "get")});
         Call::post(
@@ -108,6 +116,13 @@ fn roles(cases: &mut Cases) {
             Call::post(&format!("{RBAC}/clusterroles"), &growing),
             "for reading Pods",
             weak.clone(),
+        )
+        .add(
+            "a Role for one of the control plane's Secrets",
+            "RB-2",
+            by_name("ca"),
+            "for another one",
+            by_name("mine"),
         )
         .add(
             "a Role for Secrets of `kube-system`",
