@@ -16,6 +16,7 @@ mod place;
 mod pods;
 mod rights;
 mod seed;
+mod served;
 mod stores;
 mod workloads;
 
@@ -98,10 +99,7 @@ fn registered() -> Result<Vec<Row>> {
         &Progress::stderr(),
     )?;
     let proxy = Proxy::start(&server)?;
-    for group in ["apps", "discovery.k8s.io", "policy", "rbac.authorization.k8s.io", "certificates.k8s.io"] {
-        let versions = workloads::versions(&proxy, group)?;
-        ensure!(versions == ["v1"], "{group} is served in {versions:?}: each is a case of B8");
-    }
+    served::check(&proxy)?;
     let world = seed::seed(&proxy)?;
     cluster::seed(&proxy)?;
     let names = Names::of(&world);
@@ -208,6 +206,7 @@ fn static_manifests() -> Result<Vec<Row>> {
     let server = ApiServer::start_with(&UPGRADE_VERSION.parse()?, &flags, &Progress::stderr())
         .context("with a static manifest, and no guard that answers")?;
     let proxy = Proxy::start(&server)?;
+    served::check(&proxy)?;
     cold_start::check(&proxy)?;
     // What is to be kept has to be there; its own webhook is not registered before its guard answers.
     let _guard = place.start(&server)?;

@@ -1,6 +1,6 @@
 //! DaemonSets of the control plane: every way to edit one.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::call::{Call, Proxy};
@@ -665,11 +665,4 @@ fn injected(server: &Server, cases: &mut Cases) {
             "the annotations alone",
             Call::merge(SERVER, &json!({"metadata": {"annotations": {"example.org/padding": "x".repeat(200 * 1024)}}})),
         );
-}
-
-/// Whether the API serves a guarded kind in more than one version (B8): the versions of a group.
-pub(crate) fn versions(proxy: &Proxy, group: &str) -> Result<Vec<String>> {
-    let found = proxy.object(&format!("/apis/{group}"))?;
-    let versions = found["versions"].as_array().context("versions")?.iter();
-    Ok(versions.filter_map(|it| it["version"].as_str().map(ToOwned::to_owned)).collect())
 }
