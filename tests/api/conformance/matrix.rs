@@ -20,7 +20,10 @@ pub(crate) struct Row {
 
 /// The catalogue of bypasses, and what admission cannot see of each.
 const CATALOGUE: [(&str, &str); 33] = [
-    ("subresources", ""),
+    (
+        "subresources",
+        "Every subresource that these API servers have in a guarded group is tried, or is left out with a reason: `tests/api/conformance/served.rs`.",
+    ),
     ("requests without a name", ""),
     ("delete and create", ""),
     ("owner references and the garbage collector", ""),
@@ -29,7 +32,7 @@ const CATALOGUE: [(&str, &str); 33] = [
     ("a namespace deleted", "That of `kube-system` the API server itself refuses."),
     (
         "other versions of the API",
-        "Each guarded kind has one version in the API servers of the bed; the registration names all versions and groups by `*`, with `matchPolicy: Equivalent`.",
+        "Each guarded kind has one version in these API servers, and one more fails the test; the registration names all versions and groups by `*`, with `matchPolicy: Equivalent`.",
     ),
     ("kinds of patch", ""),
     (
