@@ -71,7 +71,8 @@ fn controllers() -> Vec<(&'static str, Call)> {
     let token = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": ["a"]}});
     let target = json!({"target": {"apiVersion": "v1", "kind": "Node", "name": "cp1"}});
     let template = json!({"metadata": {"labels": {"app": "dns"}}, "spec": spec(None)});
-    let replicas = json!({"spec": {"selector": {"matchLabels": {"app": "dns"}}, "template": template}});
+    let mut replicas = has_owner("Deployment", &json!({}));
+    replicas["spec"] = json!({"selector": {"matchLabels": {"app": "dns"}}, "template": template});
     let lease = object("coordination.k8s.io/v1/Lease", "kube-scheduler", &json!({"spec": {}}));
     let revision = object(
         "apps/v1/ControllerRevision",

@@ -39,6 +39,7 @@ pub(crate) fn cases(cases: &mut Cases) {
     bindings(cases);
     secrets(cases);
     nodes(cases);
+    impersonated(cases);
     bridges(cases);
     mirrors(cases);
 }
@@ -72,6 +73,14 @@ fn running(cases: &mut Cases) {
             "`pods/status`: a label",
             "PO-2",
             Call::merge(&status, &json!({"metadata": {"labels": {"k8s-app": "mine"}}})),
+            "readiness, by its kubelet",
+            unready.clone().by_kubelet("cp1"),
+        )
+        .add(
+            "`pods/status`: a label, as the scheduler",
+            "PO-2",
+            Call::merge(&status, &json!({"metadata": {"labels": {"k8s-app": "mine"}}}))
+                .by("system:kube-scheduler"),
             "readiness, by its kubelet",
             unready.clone().by_kubelet("cp1"),
         )
@@ -324,16 +333,6 @@ fn nodes(cases: &mut Cases) {
             elsewhere,
             create_pod("team", &json!({"volumes": keys})),
         );
-    cases.of(19).add(
-        "a Pod with keys as a controller, without an owner",
-        "PO-5",
-        create_pod("team", &tainted(json!({"volumes": keys})))
-            .by("system:serviceaccount:kube-system:replicaset-controller"),
-        elsewhere,
-        create_pod("team", &json!({"volumes": keys}))
-            .by("system:serviceaccount:kube-system:replicaset-controller"),
-    );
-    cases.of(23);
     for (kind, collection) in WORKLOADS {
         let create = |spec: &Value| workload("team", kind, collection, spec);
         cases.add(
@@ -353,6 +352,31 @@ fn nodes(cases: &mut Cases) {
         elsewhere,
         edit(&json!({"volumes": keys})),
     );
+}
+
+/// What the registration leaves to the controllers, and no more.
+fn impersonated(cases: &mut Cases) {
+    const REPLICAS: &str = "system:serviceaccount:kube-system:replicaset-controller";
+    let elsewhere = json!({"volumes": [{"name": "k", "hostPath": {"path": "/etc/kubernetes"}}]});
+    let mut there = elsewhere.clone();
+    there["tolerations"] = json!([{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]);
+    let daemonset = |spec: &Value| workload("team", "apps/v1/DaemonSet", "/apis/apps/v1/{}/daemonsets", spec);
+    cases
+        .of(19)
+        .add(
+            "a DaemonSet with keys as another controller",
+            "PO-5",
+            daemonset(&there).by(REPLICAS),
+            "on other nodes",
+            daemonset(&elsewhere).by(REPLICAS),
+        )
+        .add(
+            "a Pod with keys as a controller, without an owner",
+            "PO-5",
+            create_pod("team", &there).by(REPLICAS),
+            "on other nodes",
+            create_pod("team", &elsewhere).by(REPLICAS),
+        );
 }
 
 fn bridges(cases: &mut Cases) {

@@ -32,17 +32,32 @@ use crate::labels;
 use crate::review::settings::Identity;
 use crate::rules::{ar6, node3, po2, rb1, rb2, rb3};
 
-/// Who makes Pods of templates, and `ReplicaSets` and Jobs of other templates.
-const MAKERS: [&str; 8] = [
-    "system:kube-controller-manager",
-    "system:serviceaccount:kube-system:cronjob-controller",
-    "system:serviceaccount:kube-system:daemon-set-controller",
-    "system:serviceaccount:kube-system:deployment-controller",
+/// Who makes Pods of templates that were judged. The controller manager's own user is here, and in the lists below,
+/// because it is every controller where each has no ServiceAccount of its own; where they have, it makes their tokens.
+const MAKERS: [&str; 6] = [
+    MANAGER,
+    DAEMONSETS,
     "system:serviceaccount:kube-system:job-controller",
     "system:serviceaccount:kube-system:replicaset-controller",
     "system:serviceaccount:kube-system:replication-controller",
     "system:serviceaccount:kube-system:statefulset-controller",
 ];
+
+/// Who makes workloads of other workloads.
+const DERIVED: [(&str, [&str; 2]); 2] = [
+    ("replicasets", [MANAGER, "system:serviceaccount:kube-system:deployment-controller"]),
+    ("jobs", [MANAGER, "system:serviceaccount:kube-system:cronjob-controller"]),
+];
+
+/// The controller manager.
+const MANAGER: &str = "system:kube-controller-manager";
+
+/// The DaemonSet controller, which adopts Pods, too.
+const DAEMONSETS: &str = "system:serviceaccount:kube-system:daemon-set-controller";
+
+/// Whether the object has a controller. Whoever makes objects of others is taken at their word for such, and for no other.
+const OWNED: &str = "(has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(r, \
+                     has(r.controller) && r.controller))";
 
 /// Who takes Pods away from nodes that are lost.
 const TAKERS: [Identity; 4] = [
@@ -135,16 +150,15 @@ fn pods(registration: &Registration<'_>, near: &str) -> String {
     let guard = namespace([&registration.guard.namespace]);
     let part = either(&part());
     let changed = format!("({guard} || ({system} && {part}))");
-    // PO-4 and PO-5 take them at their word for a Pod that has a controller, and for no other.
-    let owned = "(has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(r, \
-                 has(r.controller) && r.controller))";
-    let made = format!("({} && {owned})", user_named(MAKERS));
+    let made = format!("({} && {OWNED})", user_named(MAKERS));
     let created = format!("!{made} && !{KUBELET} && ({near} || {})", reaches("object"));
-    let updated = format!("!{} && {changed}", user_named(["system:kube-controller-manager", DAEMONSETS]));
+    let updated = format!("!{} && {changed}", user_named([MANAGER, DAEMONSETS]));
     let deleted = format!("!{} && !{KUBELET} && {system} && {part}", user(&TAKERS));
-    // Labels can be changed by it, and readiness.
-    let status =
-        format!("!{} && !{} && !{KUBELET} && {changed}", user(&po2::STATUS), user_named([po2::DISRUPTION]));
+    // By it labels can be changed, which is nobody's, and readiness.
+    let (after, before) = ("object.metadata.labels", "oldObject.metadata.labels");
+    let relabelled = format!("(has({after}) != has({before}) || (has({after}) && {after} != {before}))");
+    let tells = format!("({} || {} || {KUBELET})", user(&po2::STATUS), user_named([po2::DISRUPTION]));
+    let status = format!("{changed} && ({relabelled} || !{tells})");
     format!(
         "{} ? ({status}) : ({WHOLE} ? (request.operation == \"CREATE\" ? ({created}) : (request.operation == \"UPDATE\" ? ({updated}) : \
          ({deleted}))) : ({} ? ({system} && {}) : ({} ? !{} : {changed})))",
@@ -155,9 +169,6 @@ fn pods(registration: &Registration<'_>, near: &str) -> String {
         user(&[Identity::Scheduler])
     )
 }
-
-/// The DaemonSet controller, which adopts Pods.
-const DAEMONSETS: &str = "system:serviceaccount:kube-system:daemon-set-controller";
 
 fn workload(resource: &str, template: &str, part: &str, near: &str) -> String {
     let changed = format!("(oldObject == null || object.{part} != oldObject.{part})");
@@ -170,7 +181,10 @@ fn workload(resource: &str, template: &str, part: &str, near: &str) -> String {
     };
     let has = if resource == "replicationcontrollers" { "has(object.spec.template) && " } else { "" };
     let reaches = reaches(&format!("object.{template}"));
-    format!("{WHOLE} && !{}{other} && {has}{changed} && ({near} || {reaches})", user_named(MAKERS))
+    let derived = DERIVED.iter().find(|(it, _)| *it == resource);
+    let derived =
+        derived.map(|(_, makers)| format!(" && !({} && {OWNED})", user_named(makers.iter().copied())));
+    format!("{WHOLE}{}{other} && {has}{changed} && ({near} || {reaches})", derived.unwrap_or_default())
 }
 
 /// Whether a Pod, or a template, may come to a control-plane node and get hold of something there (PO-5).
