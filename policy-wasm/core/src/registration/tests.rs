@@ -85,8 +85,6 @@ fn what_brings_a_cluster_up_is_never_sent() {
         ("", "events"),
         ("events.k8s.io", "events"),
         ("", "endpoints"),
-        ("", "nodes/status"),
-        ("", "pods/status"),
         ("storage.k8s.io", "csinodes"),
         ("authentication.k8s.io", "tokenreviews"),
         ("authorization.k8s.io", "subjectaccessreviews"),

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | Pods, and templates of workloads, that name a node, tolerate the control plane's taint or select its label, and have a host path, host port, host namespace, capability or privilege | edits of network, storage and monitoring agents; their Pods still come and go |
 //! | templates of workloads, and Pods without a controller, in `kube-system` and where a guarded Secret is | installing and upgrading add-ons there |
-//! | changes and deletions of the control plane's own Pods | swaps |
+//! | changes and deletions of the control plane's own Pods, and of their status by others than those whose word it is | swaps |
 //! | bindings by another scheduler than `kube-scheduler` | Pods of such a scheduler wait |
 //! | quotas, limits, network policies and disruption budgets in `kube-system` and the guard's namespace | |
 //! | the role and component labels of nodes, deletions of control-plane nodes | joining and removing one |
@@ -30,19 +30,34 @@ use super::{Condition, Registration};
 use crate::component::Component;
 use crate::labels;
 use crate::review::settings::Identity;
-use crate::rules::{ar6, node3, rb1, rb2, rb3};
+use crate::rules::{ar6, node3, po2, rb1, rb2, rb3};
 
-/// Who makes Pods of templates, and `ReplicaSets` and Jobs of other templates.
-const MAKERS: [&str; 8] = [
-    "system:kube-controller-manager",
-    "system:serviceaccount:kube-system:cronjob-controller",
-    "system:serviceaccount:kube-system:daemon-set-controller",
-    "system:serviceaccount:kube-system:deployment-controller",
+/// Who makes Pods of templates that were judged. The controller manager's own user is here, and in the lists below,
+/// because it is every controller where each has no ServiceAccount of its own; where they have, it makes their tokens.
+const MAKERS: [&str; 6] = [
+    MANAGER,
+    DAEMONSETS,
     "system:serviceaccount:kube-system:job-controller",
     "system:serviceaccount:kube-system:replicaset-controller",
     "system:serviceaccount:kube-system:replication-controller",
     "system:serviceaccount:kube-system:statefulset-controller",
 ];
+
+/// Who makes workloads of other workloads.
+const DERIVED: [(&str, [&str; 2]); 2] = [
+    ("replicasets", [MANAGER, "system:serviceaccount:kube-system:deployment-controller"]),
+    ("jobs", [MANAGER, "system:serviceaccount:kube-system:cronjob-controller"]),
+];
+
+/// The controller manager.
+const MANAGER: &str = "system:kube-controller-manager";
+
+/// The DaemonSet controller, which adopts Pods, too.
+const DAEMONSETS: &str = "system:serviceaccount:kube-system:daemon-set-controller";
+
+/// Whether the object has a controller. Whoever makes objects of others is taken at their word for such, and for no other.
+const OWNED: &str = "(has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(r, \
+                     has(r.controller) && r.controller))";
 
 /// Who takes Pods away from nodes that are lost.
 const TAKERS: [Identity; 4] = [
@@ -135,21 +150,25 @@ fn pods(registration: &Registration<'_>, near: &str) -> String {
     let guard = namespace([&registration.guard.namespace]);
     let part = either(&part());
     let changed = format!("({guard} || ({system} && {part}))");
-    let created = format!("!{} && !{KUBELET} && ({near} || {})", user_named(MAKERS), reaches("object"));
-    let updated = format!("!{} && {changed}", user_named(["system:kube-controller-manager", DAEMONSETS]));
+    let made = format!("({} && {OWNED})", user_named(MAKERS));
+    let created = format!("!{made} && !{KUBELET} && ({near} || {})", reaches("object"));
+    let updated = format!("!{} && {changed}", user_named([MANAGER, DAEMONSETS]));
     let deleted = format!("!{} && !{KUBELET} && {system} && {part}", user(&TAKERS));
+    // By it labels can be changed, which is nobody's, and readiness.
+    let (after, before) = ("object.metadata.labels", "oldObject.metadata.labels");
+    let relabelled = format!("(has({after}) != has({before}) || (has({after}) && {after} != {before}))");
+    let tells = format!("({} || {} || {KUBELET})", user(&po2::STATUS), user_named([po2::DISRUPTION]));
+    let status = format!("{changed} && ({relabelled} || !{tells})");
     format!(
-        "{WHOLE} ? (request.operation == \"CREATE\" ? ({created}) : (request.operation == \"UPDATE\" ? ({updated}) : \
-         ({deleted}))) : ({} ? ({system} && {}) : ({} ? !{} : {changed}))",
+        "{} ? ({status}) : ({WHOLE} ? (request.operation == \"CREATE\" ? ({created}) : (request.operation == \"UPDATE\" ? ({updated}) : \
+         ({deleted}))) : ({} ? ({system} && {}) : ({} ? !{} : {changed})))",
+        sub("status"),
         sub("eviction"),
         named_like_a_part(),
         sub("binding"),
         user(&[Identity::Scheduler])
     )
 }
-
-/// The DaemonSet controller, which adopts Pods.
-const DAEMONSETS: &str = "system:serviceaccount:kube-system:daemon-set-controller";
 
 fn workload(resource: &str, template: &str, part: &str, near: &str) -> String {
     let changed = format!("(oldObject == null || object.{part} != oldObject.{part})");
@@ -162,7 +181,10 @@ fn workload(resource: &str, template: &str, part: &str, near: &str) -> String {
     };
     let has = if resource == "replicationcontrollers" { "has(object.spec.template) && " } else { "" };
     let reaches = reaches(&format!("object.{template}"));
-    format!("{WHOLE} && !{}{other} && {has}{changed} && ({near} || {reaches})", user_named(MAKERS))
+    let derived = DERIVED.iter().find(|(it, _)| *it == resource);
+    let derived =
+        derived.map(|(_, makers)| format!(" && !({} && {OWNED})", user_named(makers.iter().copied())));
+    format!("{WHOLE}{}{other} && {has}{changed} && ({near} || {reaches})", derived.unwrap_or_default())
 }
 
 /// Whether a Pod, or a template, may come to a control-plane node and get hold of something there (PO-5).
@@ -227,7 +249,8 @@ fn root_authorities() -> String {
     )
 }
 
-/// Labels that decide what runs on a node, whatever else of it changes; deletions; and the kubelet's proxy.
+/// Labels that decide what runs on a node, by whatever request, so that no heartbeat is sent; deletions; and the kubelet's
+/// proxy.
 fn nodes() -> String {
     let ours = format!(
         "(k.startsWith({}) || {})",
@@ -243,9 +266,10 @@ fn nodes() -> String {
     let has = |one: &str| format!("(has({one}.metadata.labels) && {one}.metadata.labels.exists(k, {ours}))");
     let paths = node3::READS.into_iter().flat_map(|path| [path.to_owned(), format!("/{path}")]);
     format!(
-        "request.operation == \"CONNECT\" ? (!has(object.path) || !({})) : ({WHOLE} && (oldObject == null ? {} : \
+        "request.operation == \"CONNECT\" ? (!has(object.path) || !({})) : (({WHOLE} || {}) && (oldObject == null ? {} : \
          (object == null ? {} : ({} || {}))))",
         is_in("object.path", paths),
+        sub("status"),
         has("object"),
         has("oldObject"),
         lacks("object", "oldObject"),

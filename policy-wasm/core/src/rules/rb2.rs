@@ -1,12 +1,15 @@
 //! RB-2: nobody is given the power to take the cluster.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{Checked, Reach, Rule};
 use crate::labels;
-use crate::review::facts::Lookup;
+use crate::review::facts::{Lookup, Unknown};
 use crate::review::object::{list, text, texts};
 use crate::review::settings::Identity;
+use crate::review::usage::{Store, guarded};
 use crate::review::{Facts, Object, Request, Settings, Severity, Violation};
 
 /// The rule.
@@ -56,8 +59,8 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     let mut violations = Vec::new();
     match resource {
         "clusterroles" | "roles" => {
-            let before = powers(&request.old_object, in_system);
-            for power in powers(&request.object, in_system).into_iter().filter(|it| !before.contains(it)) {
+            let before = powers(&request.old_object, in_system, settings, facts)?;
+            for power in powers(&request.object, in_system, settings, facts)?.into_iter().filter(|it| !before.contains(it)) {
                 violations.push(Violation::new("rules", format!("its holders could {power}"), next));
             }
             if request.changes(&["aggregationRule"]) && !request.object["aggregationRule"].is_null() {
@@ -68,7 +71,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
             let known = request.old().map(Object::labels).unwrap_or_default();
             let aggregates = own.iter().filter(|(name, _)| name.starts_with("rbac.authorization.k8s.io/aggregate-to-"));
             for (name, _) in aggregates.filter(|(name, value)| known.get(*name) != Some(*value)) {
-                if !powers(&request.object, true).is_empty() {
+                if !powers(&request.object, true, settings, facts)?.is_empty() {
                     violations.push(Violation::new("metadata.labels", format!("{name} gives it to many"), next));
                 }
             }
@@ -83,8 +86,8 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
             let (kind, name) = (text(role, "kind"), text(role, "name"));
             let namespace = if kind == "Role" { request.namespace() } else { "" };
             let lookup = Lookup::get("rbac.authorization.k8s.io/v1", kind, namespace, name);
-            let granted = facts.object(&lookup)?.map(|role| powers(role, in_system)).unwrap_or_default();
-            for power in granted {
+            let Some(granting) = facts.object(&lookup)? else { return Ok(violations) };
+            for power in powers(granting, in_system, settings, facts)? {
                 violations.push(Violation::new("subjects", format!("by {kind} {name} they could {power}"), next));
             }
         }
@@ -94,26 +97,37 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
 }
 
 /// What a role lets its holders do, of what matters.
-fn powers(role: &Value, in_system: bool) -> Vec<&'static str> {
+fn powers(
+    role: &Value,
+    in_system: bool,
+    settings: &Settings,
+    facts: &Facts,
+) -> Result<Vec<&'static str>, Unknown> {
+    let rules = list(role, "rules");
+    // Most roles name no object, and need no look at what is guarded.
+    let names_some = rules.iter().any(|rule| !list(rule, "resourceNames").is_empty());
+    let guarded = if names_some { guarded(Store::Secret, settings, facts)? } else { BTreeSet::new() };
     let mut found = Vec::new();
     for (verbs, group, resource, power, only_system) in RIGHTS {
         if only_system && !in_system {
             continue;
         }
-        let grants = list(role, "rules").iter().any(|rule| {
+        let grants = rules.iter().any(|rule| {
             let has = |field: &str, wanted: &str| {
                 texts(rule, field).iter().any(|it| *it == "*" || wanted == "*" || *it == wanted)
             };
             let of_resource = has("resources", resource)
                 || resource.split_once('/').is_some_and(|(_, sub)| has("resources", &format!("*/{sub}")));
-            let by_name = resource == "secrets" && !list(rule, "resourceNames").is_empty();
+            let named = texts(rule, "resourceNames");
+            let is_guarded = |name: &&str| guarded.iter().any(|it| it.split_once('/').is_some_and(|(_, it)| it == *name));
+            let by_name = resource == "secrets" && !named.is_empty() && !named.iter().any(is_guarded);
             verbs.iter().any(|verb| has("verbs", verb)) && has("apiGroups", group) && of_resource && !by_name
         });
         if grants {
             found.push(power);
         }
     }
-    found
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -121,7 +135,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::testing::{World, create, table};
+    use crate::rules::testing::{create, secrets, table};
 
     fn role(kind: &str, namespace: &str, rules: &Value) -> Value {
         create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
@@ -134,7 +148,7 @@ mod tests {
 
     #[test]
     fn power_is_not_given() {
-        let mut world = World::new();
+        let mut world = secrets();
         for (name, rules) in [("cluster-admin", rule("*", "*", "*")), ("viewer", rule("get", "", "pods"))] {
             world.objects.push(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
                 "metadata": {"name": name}, "rules": rules}));
@@ -145,6 +159,7 @@ mod tests {
                 "subjects": [{"kind": "User", "name": "bob"}]}))
         };
         let named = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"]}]);
+        let guarded = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine", "ca"]}]);
         let mut aggregated = role("ClusterRole", "", &json!([]));
         aggregated["object"]["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]});
         table(
@@ -157,6 +172,7 @@ mod tests {
                 ("to read Secrets of kube-system", role("Role", "kube-system", &rule("get", "", "secrets")), true),
                 ("to read Secrets elsewhere", role("Role", "default", &rule("get", "", "secrets")), false),
                 ("to read one Secret", role("Role", "kube-system", &named), false),
+                ("to read one that is guarded", role("Role", "kube-system", &guarded), true),
                 ("any subresource", role("Role", "kube-system", &rule("create", "", "*/exec")), true),
                 ("to impersonate", role("ClusterRole", "", &rule("impersonate", "", "users")), true),
                 ("to escalate", role("ClusterRole", "", &rule("escalate", "rbac.authorization.k8s.io", "clusterroles")), true),

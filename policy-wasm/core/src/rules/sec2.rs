@@ -3,6 +3,7 @@
 use super::certificates::{BUNDLES, PAIRS, holds_certificates};
 use super::{Checked, Reach, Rule};
 use crate::review::material::{File, Written};
+use crate::review::usage::Use;
 use crate::review::{Facts, Request, Settings, Severity, Violation};
 use crate::x509::{Signed, blocks, certificates, from_private};
 
@@ -40,8 +41,13 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     for used in &written.all {
         let Some((_, key_flag)) = PAIRS.iter().find(|(certificate, _)| *certificate == used.flag) else { continue };
         let key = written.all.iter().find(|it| it.component == used.component && it.flag == *key_flag);
-        let Some(key) = key.filter(|key| written.is_here(key) && written.is_here(used)) else { continue };
-        if !written.files.iter().any(|file| file.key == used.key || file.key == key.key) {
+        // In one object, or under flags of one DaemonSet: one request can change both.
+        let both = |key: &&Use| written.is_template() || (written.is_here(key) && written.is_here(used));
+        let Some(key) = key.filter(both) else { continue };
+        let is_of = |file: &File, used: &Use| {
+            if written.is_template() { file.uses.contains(used) } else { file.key == used.key }
+        };
+        if !written.files.iter().any(|file| is_of(file, used) || is_of(file, key)) {
             continue;
         }
         let (Some(certificate), Some(private)) = (written.read(used, facts)?, written.read(key, facts)?) else {

@@ -2,7 +2,7 @@
 
 use super::{Checked, Reach, Rule};
 use crate::component::Component;
-use crate::review::material::{Written, content};
+use crate::review::material::{Written, value_of};
 use crate::review::{Facts, Request, Settings, Severity};
 use crate::x509::{PublicKey, from_private, public_keys};
 
@@ -80,7 +80,7 @@ fn verified(
             continue;
         }
         let pem = if written.is_here(used) {
-            content(used.store, &request.old_object).remove(&used.key)
+            value_of(used.store, &request.old_object, &used.key)
         } else {
             written.read(used, facts)?
         };
