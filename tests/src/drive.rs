@@ -17,6 +17,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::images;
+use crate::progress::Progress;
 use crate::refusal::Refusal;
 
 pub use kill::kill_at_each;
