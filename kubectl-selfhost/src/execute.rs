@@ -192,7 +192,8 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             release(context, component, node).await
         }
-        (Verb::Checkpoint, _, Some(node)) => checkpoint::write(context, node).await,
+        (Verb::Checkpoint, _, Some(node)) => checkpoint::write(context, node, false).await,
+        (Verb::Renew, _, Some(node)) => checkpoint::write(context, node, true).await,
         (Verb::Record, ..) => record(context).await,
         (verb, component, node) => {
             unreachable!("the planner makes no {verb:?} for {component:?} on {node:?}")

@@ -128,6 +128,8 @@ pub enum Verb {
     Release,
     /// Writes what serves now into the node's standby.
     Checkpoint,
+    /// Writes what serves now into both generations of the node's standby: what the earlier one needs is about to go.
+    Renew,
     /// Deletes the DaemonSet, which has no Pod any more.
     Remove,
     /// Removes what is kept on the node, and our marks on it.
@@ -155,6 +157,7 @@ impl Verb {
             Self::Await => "wait until ready",
             Self::Release => "release bridge",
             Self::Checkpoint => "write checkpoint",
+            Self::Renew => "write both checkpoints",
             Self::Remove => "delete DaemonSet",
             Self::Clean => "remove what was kept",
             Self::Record => "record version",

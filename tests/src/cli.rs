@@ -79,6 +79,7 @@ struct Up {
 }
 
 #[derive(Debug, Clone, Copy, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a set of images by itself")]
 struct ImageFlags {
     /// Do not load the images of the version that upgrades go to.
     #[arg(long)]

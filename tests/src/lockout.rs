@@ -101,8 +101,11 @@ pub fn survive(cluster: &Cluster, lockout: Lockout) -> Result<Duration> {
         if matches!(lockout, Lockout::Hanging | Lockout::FullQueue) {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    // The node may be off; then there is nobody to disturb.
-                    let _ = if lockout == Lockout::Hanging { stop_it(cluster) } else { crowd(cluster) };
+                    match lockout {
+                        // The node may be off; then there is nothing to stop.
+                        Lockout::Hanging => drop(stop_it(cluster)),
+                        _ => crowd(cluster),
+                    }
                     thread::sleep(Duration::from_millis(200));
                 }
             });
@@ -155,7 +158,7 @@ fn stop_it(cluster: &Cluster) -> Result<()> {
 }
 
 /// More edits at the same time than the guard takes.
-fn crowd(cluster: &Cluster) -> Result<()> {
+fn crowd(cluster: &Cluster) {
     thread::scope(|scope| {
         for _ in 0..4 {
             // Denied or not, answered or not: they are there to be in the way.
@@ -164,7 +167,6 @@ fn crowd(cluster: &Cluster) -> Result<()> {
             });
         }
     });
-    Ok(())
 }
 
 /// Puts the guard right, whatever is the matter with it.

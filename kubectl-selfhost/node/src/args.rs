@@ -51,7 +51,7 @@ Usage:
                 --logs PREFIX --scratch DIR [--check] [--settle SECONDS] [--timeout SECONDS] -- COMMAND [ARGUMENT...]
   selfhost-node task lend-program --to FILE
   selfhost-node task wait-port-free --port N [--timeout SECONDS]
-  selfhost-node task checkpoint --manifests DIR --state DIR --content JSON
+  selfhost-node task checkpoint --manifests DIR --state DIR --content JSON [--both]
   selfhost-node task remove-standby --manifests DIR --state DIR
   selfhost-node task clean --manifests DIR --state DIR --run DIR
   selfhost-node task place-files --from DIR --to DIR
@@ -326,6 +326,7 @@ fn task(name: &str, options: &mut Options, rest: Vec<OsString>) -> Result<Task, 
             manifests: options.required_path("manifests")?,
             state: options.required_path("state")?,
             content: options.required("content")?,
+            both: options.take("both").is_some(),
         }),
         "remove-standby" => Task::RemoveStandby(RemoveStandby {
             manifests: options.required_path("manifests")?,

@@ -225,7 +225,7 @@ impl World {
                 (Some(component), Some(node)) => self.swap(plan, step.verb, component, node),
                 (Some(component), None) => self.daemonset(plan, step.verb, component),
                 (None, Some(node)) => match step.verb {
-                    Verb::Checkpoint => self.task("checkpoint", node),
+                    Verb::Checkpoint | Verb::Renew => self.task("checkpoint", node),
                     Verb::Clean => {
                         self.task("clean", node);
                         self.edit_node(node, |it| it["metadata"]["annotations"] = json!({}));

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Pod;
 use selfhost_core::component::Component;
 use selfhost_core::finding::{Code, Finding};
 
 use super::pivot::current_template;
 use super::refresh::drift;
 use super::upgrade::not_self_hosted;
-use super::{Goal, Plan, around, preconditions, survey, swap};
+use super::{Goal, Plan, Step, Verb, around, preconditions, survey, swap};
 use crate::inventory::Inventory;
 use crate::template;
 
@@ -69,7 +70,33 @@ pub fn plan(inventory: &Inventory, credential: Option<&str>, node_image: &str) -
         record: None,
         etcd: None,
     };
-    Ok(plan.with_checkpoints(inventory, |_| true))
+    let mut plan = plan.with_checkpoints(inventory, |_| true);
+    if credential.is_none() {
+        renew(inventory, &mut plan);
+    }
+    Ok(plan)
+}
+
+/// No generation of a standby is to name a credential that will be removed: where one does, both are written.
+fn renew(inventory: &Inventory, plan: &mut Plan) {
+    let names_one = |pod: &Pod| {
+        let template = template::standby::templates(pod).remove(&Component::ApiServer);
+        template.is_some_and(|template| template::guard::credential(&template).is_some())
+    };
+    let nodes: Vec<String> = plan
+        .nodes
+        .keys()
+        .filter(|node| inventory.standbys.get(*node).into_iter().flatten().any(names_one))
+        .cloned()
+        .collect();
+    plan.steps.retain(|step| {
+        step.verb != Verb::Checkpoint || step.node.as_ref().is_none_or(|node| !nodes.contains(node))
+    });
+    plan.steps.extend(nodes.into_iter().map(|node| Step {
+        verb: Verb::Renew,
+        component: None,
+        node: Some(node),
+    }));
 }
 
 /// The credential that the API servers' DaemonSet names.

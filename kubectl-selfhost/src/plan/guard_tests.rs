@@ -96,3 +96,16 @@ fn static_pods_beside_a_guard() {
     assert!(unpivot(&armed(1)).contains(&"SH0250"));
     assert!(!unpivot(&self_hosted(1, "v1.36.3")).contains(&"SH0250"));
 }
+
+/// What the earlier generation of a standby needs would be gone after a power cut.
+#[test]
+fn no_generation_of_a_standby_names_what_will_be_removed() {
+    let mut inventory = armed(1);
+    let away = plan(&inventory, None, IMAGE).unwrap();
+    assert!(listing(&away).ends_with("cp1 write both checkpoints"), "{}", listing(&away));
+    swapped(&mut inventory, Component::ApiServer, "cp1", &away.templates[&Component::ApiServer]);
+    checkpointed(&mut inventory, &away);
+    assert_eq!(listing(&plan(&inventory, None, IMAGE).unwrap()), "cp1 write both checkpoints");
+    inventory.standbys.get_mut("cp1").unwrap().truncate(1);
+    assert!(plan(&inventory, None, IMAGE).unwrap().is_empty());
+}

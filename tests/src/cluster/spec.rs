@@ -42,6 +42,7 @@ pub struct Spec {
 
 /// Images that nodes have beside those that kubeadm starts from.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a set of images by itself")]
 pub struct MoreImages {
     /// Those of [`UPGRADE_VERSION`].
     pub upgrade: bool,

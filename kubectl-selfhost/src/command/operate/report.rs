@@ -84,7 +84,7 @@ pub(super) fn done(plan: &Plan, took: Duration) -> String {
         Goal::Arm => {
             return format!(
                 "The guard knows every API server by its certificate, {took}.\n\
-                 Next: kubectl selfhost guard install registers it"
+                 Next: kubectl selfhost guard install registers it, if it does not go on to do so now"
             );
         }
         Goal::Disarm => "No API server has a certificate for the guard any more".to_owned(),
