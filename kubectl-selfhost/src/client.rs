@@ -4,6 +4,7 @@
 //! and kubectl's `--request-timeout` allow. A client outlives the API server that it first spoke to: each attempt may
 //! open a new connection.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, Uri};
@@ -108,6 +109,19 @@ impl Connection {
             server: config.cluster_url.clone(),
             source: Box::new(source),
         })?;
+        Ok(Self { client, config })
+    }
+
+    /// The same user's connection to another server of the cluster, whose certificate must still have the name that this
+    /// one's has.
+    pub fn to(&self, address: SocketAddr) -> Result<Self, Error> {
+        let mut config = self.config.clone();
+        config.tls_server_name = self.tls_server_name().map(ToOwned::to_owned);
+        config.cluster_url = format!("https://{address}")
+            .parse()
+            .map_err(|error| self.build_error(kube::Error::Service(Box::new(error))))?;
+        let patience = Patience { total: PATIENCE_TO_LOOK, timeout: None };
+        let client = build(config.clone(), patience).map_err(|source| self.build_error(source))?;
         Ok(Self { client, config })
     }
 

@@ -70,7 +70,7 @@ fn run(cli: &Cli, terminal: &mut Terminal) -> Result<Exit, Failure> {
             block_on(journal::run(&cli.global, &args.operation, Way::Back, false, terminal))?
         }
         Command::Backup(args) => block_on(interruptible(backup::run(&cli.global, args, terminal)))?,
-        Command::Guard(args) => block_on(interruptible(guard::run(&cli.global, args, terminal)))?,
+        Command::Guard(args) => block_on(guard::run(&cli.global, args, terminal))?,
         Command::Checkpoint(args) => block_on(checkpoint::run(&cli.global, args, terminal))?,
         Command::Upgrade(args) => block_on(upgrade::run(&cli.global, args, terminal))?,
         Command::Probe(args) => block_on(probe::run(&cli.global, args, terminal))?,

@@ -59,6 +59,13 @@ impl Failure {
         self
     }
 
+    /// The same failure, with what to do next where it does not say so itself.
+    #[must_use]
+    pub fn or_hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// The same failure, with another exit code.
     #[must_use]
     pub const fn with_exit(mut self, exit: Exit) -> Self {

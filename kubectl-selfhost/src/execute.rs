@@ -154,9 +154,16 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             replace::apply(context, component).await
         }
         (Verb::Start, Some(component), Some(node)) => replace::start(context, component, node).await,
-        (Verb::Retire, Some(component), Some(node)) => replace::retire(context, component, node).await,
-        (Verb::Delete, Some(component), Some(node)) => replace::delete(context, component, node).await,
+        (Verb::Retire, Some(component), Some(node)) => {
+            bridge::hold(context, component, node).await?;
+            replace::retire(context, component, node).await
+        }
+        (Verb::Delete, Some(component), Some(node)) => {
+            bridge::hold(context, component, node).await?;
+            replace::delete(context, component, node).await
+        }
         (Verb::Withdraw, Some(component), Some(node)) => {
+            bridge::hold(context, component, node).await?;
             state.changed = true;
             unpivot::withdraw(context, component, node).await
         }
@@ -185,7 +192,8 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             release(context, component, node).await
         }
-        (Verb::Checkpoint, _, Some(node)) => checkpoint::write(context, node).await,
+        (Verb::Checkpoint, _, Some(node)) => checkpoint::write(context, node, false).await,
+        (Verb::Renew, _, Some(node)) => checkpoint::write(context, node, true).await,
         (Verb::Record, ..) => record(context).await,
         (verb, component, node) => {
             unreachable!("the planner makes no {verb:?} for {component:?} on {node:?}")

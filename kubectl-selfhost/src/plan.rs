@@ -9,6 +9,7 @@ pub mod backup;
 mod emulation;
 pub mod etcd;
 pub mod goal;
+pub mod guard;
 pub mod pivot;
 pub mod preconditions;
 pub mod refresh;
@@ -127,6 +128,8 @@ pub enum Verb {
     Release,
     /// Writes what serves now into the node's standby.
     Checkpoint,
+    /// Writes what serves now into both generations of the node's standby: what the earlier one needs is about to go.
+    Renew,
     /// Deletes the DaemonSet, which has no Pod any more.
     Remove,
     /// Removes what is kept on the node, and our marks on it.
@@ -154,6 +157,7 @@ impl Verb {
             Self::Await => "wait until ready",
             Self::Release => "release bridge",
             Self::Checkpoint => "write checkpoint",
+            Self::Renew => "write both checkpoints",
             Self::Remove => "delete DaemonSet",
             Self::Clean => "remove what was kept",
             Self::Record => "record version",
@@ -425,5 +429,7 @@ impl PlannedNode {
     }
 }
 
+#[cfg(test)]
+mod admitted_tests;
 #[cfg(test)]
 pub(crate) mod tests;

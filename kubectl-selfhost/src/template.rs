@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod emulation;
+pub mod guard;
 pub mod kept;
 pub mod normalize;
 pub mod standby;

@@ -2,6 +2,7 @@
 //!
 //! `cargo verify` runs them; alone: `cargo test -p selfhost-tests --features bed --test api`.
 
+mod conformance;
 mod rights;
 
 use anyhow::{Result, ensure};

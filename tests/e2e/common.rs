@@ -16,6 +16,13 @@ pub(crate) fn encrypted(name: &str) -> Result<Cluster> {
     up(&Spec { encrypt: true, ..Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?) })
 }
 
+/// The same with one node, which has the guard's image.
+pub(crate) fn guarded(name: &str) -> Result<Cluster> {
+    let mut spec = Spec::new(format!("{TEST_CLUSTERS}{name}").parse()?);
+    spec.more.guard = true;
+    up(&spec)
+}
+
 fn up(spec: &Spec) -> Result<Cluster> {
     let cluster = Cluster::up(spec, &Progress::stderr())?;
     settled(&cluster)?;

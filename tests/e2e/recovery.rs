@@ -2,5 +2,6 @@
 
 mod backup;
 mod etcd;
+mod guard;
 mod recover;
 mod standby;

@@ -6,20 +6,20 @@
 //! Invariant: both processes end with this value or, at the latest, with the process that made it; all files lie in a
 //! temporary directory.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use selfhost_core::version::KubeVersion;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::binaries::Binaries;
 use crate::command;
+use crate::process::{Process, free_ports, tied};
 use crate::progress::Progress;
 
 /// How long etcd and the API server together may take to be ready.
@@ -44,10 +44,15 @@ pub struct ApiServer {
 impl ApiServer {
     /// Starts one. Binaries are built first if the cache lacks them.
     pub fn start(version: &KubeVersion, progress: &Progress) -> Result<Self> {
+        Self::start_with(version, &[], progress)
+    }
+
+    /// Starts one with more flags: name, without dashes, and value.
+    pub fn start_with(version: &KubeVersion, flags: &[(&str, String)], progress: &Progress) -> Result<Self> {
         let binaries = Binaries::ensure(version, progress)?;
         let mut attempt = 1;
         loop {
-            match Self::try_start(&binaries) {
+            match Self::try_start(&binaries, flags) {
                 Err(error)
                     if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") =>
                 {
@@ -79,16 +84,16 @@ impl ApiServer {
 
     /// Everything the API server has logged up to now.
     pub fn log(&self) -> Result<String> {
-        fs::read_to_string(&self.front.log).with_context(|| format!("read {}", self.front.log.display()))
+        self.front.log()
     }
 
-    fn try_start(binaries: &Binaries) -> Result<Self> {
+    fn try_start(binaries: &Binaries, flags: &[(&str, String)]) -> Result<Self> {
         let directory =
             tempfile::Builder::new().prefix("selfhost-api-").tempdir().context("make a directory")?;
         let [api_port, client_port, peer_port] = free_ports()?;
         certify(binaries, directory.path(), api_port)?;
         let etcd = start_etcd(binaries, directory.path(), client_port, peer_port)?;
-        let api_server = start_api_server(binaries, directory.path(), api_port, client_port)?;
+        let api_server = start_api_server(binaries, directory.path(), [api_port, client_port], flags)?;
         let mut server = Self { front: api_server, etcd, binaries: binaries.clone(), directory };
         server.wait()?;
         Ok(server)
@@ -143,7 +148,7 @@ fn certify(binaries: &Binaries, directory: &Path, port: u16) -> Result<()> {
 fn start_etcd(binaries: &Binaries, directory: &Path, client: u16, peer: u16) -> Result<Process> {
     let client = format!("http://127.0.0.1:{client}");
     let peer = format!("http://127.0.0.1:{peer}");
-    let mut etcd = process(&binaries.path("etcd"));
+    let mut etcd = tied(&binaries.path("etcd"));
     etcd.arg("--data-dir").arg(directory.join("etcd"));
     etcd.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
     etcd.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
@@ -153,10 +158,15 @@ fn start_etcd(binaries: &Binaries, directory: &Path, client: u16, peer: u16) -> 
     Process::start(etcd, directory.join("etcd.log"))
 }
 
-fn start_api_server(binaries: &Binaries, directory: &Path, port: u16, etcd: u16) -> Result<Process> {
+fn start_api_server(
+    binaries: &Binaries,
+    directory: &Path,
+    [port, etcd]: [u16; 2],
+    more: &[(&str, String)],
+) -> Result<Process> {
     let pki = |file: &str| directory.join("pki").join(file).display().to_string();
-    let mut api_server = process(&binaries.path("kube-apiserver"));
-    let flags = [
+    let mut api_server = tied(&binaries.path("kube-apiserver"));
+    let own = [
         ("etcd-servers", format!("http://127.0.0.1:{etcd}")),
         ("bind-address", Ipv4Addr::LOCALHOST.to_string()),
         ("secure-port", port.to_string()),
@@ -175,66 +185,6 @@ fn start_api_server(binaries: &Binaries, directory: &Path, port: u16, etcd: u16)
         ("service-account-key-file", pki("sa.pub")),
         ("service-account-signing-key-file", pki("sa.key")),
     ];
-    api_server.args(flags.map(|(flag, value)| format!("--{flag}={value}")));
+    api_server.args(own.iter().chain(more).map(|(flag, value)| format!("--{flag}={value}")));
     Process::start(api_server, directory.join("kube-apiserver.log"))
-}
-
-/// Different free ports.
-fn free_ports() -> Result<[u16; 3]> {
-    // All are held at once, so that no two are the same.
-    let listeners = [(); 3].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(listeners) {
-        *port = listener.and_then(|listener| listener.local_addr()).context("find a free port")?.port();
-    }
-    Ok(ports)
-}
-
-/// A command for `program` that the kernel kills when the thread that started it ends.
-fn process(program: &Path) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
-    command
-}
-
-/// A server; killed when dropped.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    log: PathBuf,
-    /// Ends the thread that started the child. A test's own thread may end long before the process.
-    _parent: mpsc::Sender<()>,
-}
-
-impl Process {
-    fn start(mut command: Command, log: PathBuf) -> Result<Self> {
-        let file = File::create(&log).with_context(|| format!("create {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let (child_sender, child) = mpsc::channel();
-        let (parent, ended) = mpsc::channel::<()>();
-        std::thread::spawn(move || {
-            // Nobody is left to hear of it if the receiver is gone.
-            let _ = child_sender.send(command.spawn());
-            // Returns when the sender is dropped.
-            let _ = ended.recv();
-        });
-        let child = child.recv().context("start a thread")?.context("run setpriv")?;
-        Ok(Self { child, log, _parent: parent })
-    }
-
-    /// Fails if it has ended.
-    fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!("it ended with {status}: {}", command::tail_of(&self.log));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Ended already: that is what was wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

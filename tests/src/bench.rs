@@ -22,6 +22,7 @@ mod etcd;
 mod faults;
 mod footprint;
 mod kills;
+mod lockout;
 mod power_cuts;
 mod random;
 mod round_trip;
@@ -83,6 +84,8 @@ enum What {
     Etcd,
     /// What speaks against an operation, one fault after the other.
     Faults,
+    /// A guard that does not answer, in every way, and a power cut of the only node.
+    Lockout,
     /// Size of the plugin, how long its help takes, and what a dormant standby costs.
     Footprint,
 }
@@ -107,6 +110,7 @@ fn run(what: &What) -> Result<()> {
         What::Kills { selection } => kills::run(selection, &progress),
         What::Etcd => etcd::run(&progress),
         What::Faults => faults::run(&progress),
+        What::Lockout => lockout::run(&progress),
         What::Footprint => footprint::run(&progress),
     }
 }
@@ -158,8 +162,11 @@ impl Row {
 }
 
 fn fresh(name: &str, control_planes: u8, progress: &Progress) -> Result<Cluster> {
-    let spec = Spec { control_planes, ..Spec::new(name.parse()?) };
-    let cluster = Cluster::up(&spec, progress)?;
+    fresh_with(&Spec { control_planes, ..Spec::new(name.parse()?) }, progress)
+}
+
+fn fresh_with(spec: &Spec, progress: &Progress) -> Result<Cluster> {
+    let cluster = Cluster::up(spec, progress)?;
     progress.step("the control plane has settled", || drive::settled(&cluster))?;
     Ok(cluster)
 }

@@ -79,6 +79,7 @@ struct Up {
 }
 
 #[derive(Debug, Clone, Copy, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a set of images by itself")]
 struct ImageFlags {
     /// Do not load the images of the version that upgrades go to.
     #[arg(long)]
@@ -89,6 +90,9 @@ struct ImageFlags {
     /// Also build and load the images of the etcd that clusters are upgraded to.
     #[arg(long)]
     etcd_upgrade: bool,
+    /// Also build and load the guard's image.
+    #[arg(long)]
+    guard: bool,
 }
 
 #[derive(Debug, Args)]
@@ -203,6 +207,7 @@ fn spec(up: Up) -> Spec {
             upgrade: !up.images.no_upgrade_images,
             own: !up.images.no_own_images,
             etcd_upgrade: up.images.etcd_upgrade,
+            guard: up.images.guard,
         },
         ..Spec::new(up.which.name)
     }

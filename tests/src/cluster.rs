@@ -223,6 +223,11 @@ impl Cluster {
             .with_context(|| format!("cluster {} has no node image", self.state.name))
     }
 
+    /// The guard's image with tag and digest, if it was loaded on the nodes.
+    pub fn guard_image(&self) -> Option<&str> {
+        self.state.guard_image.as_deref()
+    }
+
     /// Where `path` (absolute, below /var, /etc/kubernetes, /etc/cni or /etc/containerd) of a node lies on this machine,
     /// switched on or off.
     pub fn node_dir(&self, node: &str, path: &str) -> Result<PathBuf> {

@@ -17,6 +17,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
 use crate::cluster::Cluster;
+use crate::images;
+use crate::progress::Progress;
 use crate::refusal::Refusal;
 
 pub use kill::kill_at_each;
@@ -24,6 +26,9 @@ pub use load::{Availability, Load, Series};
 
 /// Environment variable with the plugin to test, instead of the one in the target directory.
 pub const PLUGIN: &str = "SELFHOST_PLUGIN";
+
+/// Environment variable with the guard's program to test, instead of the one of this checkout.
+pub const ADMISSION: &str = "SELFHOST_ADMISSION";
 
 /// The node part on a node, where the pivot has put it.
 pub const NODE_PART: &str = "/var/lib/selfhost/bin/selfhost-node";
@@ -51,6 +56,12 @@ pub fn plugin() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The guard's program, as its image has it; seconds where it is built.
+pub fn admission() -> Result<PathBuf> {
+    std::env::var_os(ADMISSION)
+        .map_or_else(|| images::guard::program(&Progress::stderr()), |path| Ok(PathBuf::from(path)))
+}
+
 /// The plugin, aimed at a cluster, with the node image that the bed loaded there.
 pub fn selfhost(cluster: &Cluster, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(plugin()?);
@@ -58,6 +69,7 @@ pub fn selfhost(cluster: &Cluster, arguments: &[&str]) -> Result<Command> {
         .args(arguments)
         .env("KUBECONFIG", cluster.kubeconfig())
         .env("SELFHOST_NODE_IMAGE", cluster.node_image()?)
+        .envs(cluster.guard_image().map(|image| ("SELFHOST_GUARD_IMAGE", image)))
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     Ok(command)

@@ -4,7 +4,9 @@
 //! any registry or runtime saw it, and `name@sha256:...` resolves on a node that merely imported it.
 
 mod archive;
+pub mod guard;
 pub mod node;
+mod program;
 pub(crate) mod store;
 
 use std::fs;

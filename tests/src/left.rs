@@ -63,3 +63,25 @@ pub fn nothing(cluster: &Cluster) -> Result<()> {
     }
     Ok(())
 }
+
+/// Nothing of a guard is left, in the cluster or on its nodes.
+pub fn nothing_of_the_guard(cluster: &Cluster) -> Result<()> {
+    nothing_of_an_operation(cluster)?;
+    let kinds = "namespaces,clusterroles,clusterrolebindings,validatingwebhookconfigurations,\
+                 validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let mut objects = cluster.kubectl(&["get", kinds, "-o", "name"])?;
+    objects += &cluster.kubectl(&["get", "roles,rolebindings", "-A", "-o", "name"])?;
+    ensure!(!objects.contains("guard"), "left over: {objects}");
+    let daemonsets = cluster.kubectl(&["-n", "kube-system", "get", "ds", "-o", "yaml"])?;
+    ensure!(!daemonsets.contains("guard"), "{daemonsets}");
+    for node in cluster.control_planes() {
+        let look = [
+            "sh",
+            "-c",
+            "grep -rl selfhost-guard /etc/kubernetes; ls -d /etc/kubernetes/pki/*guard* 2>/dev/null; true",
+        ];
+        let left = cluster.exec(node, &look)?;
+        ensure!(left.trim().is_empty(), "left on {node}: {left}");
+    }
+    Ok(())
+}

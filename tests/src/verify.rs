@@ -39,7 +39,7 @@ enum Stage {
     Wasm,
     /// Tests that need neither root nor cluster.
     Unit,
-    /// The plugin and the node image are built as they are released.
+    /// The plugin and the images of node part and guard are built as they are released.
     Release,
     /// Kubernetes and etcd are in the cache.
     Binaries,
@@ -133,7 +133,8 @@ impl Stage {
             }
             Self::Release => {
                 cargo(&["build", "--release", "--package", "kubectl-selfhost"])?;
-                images::node::image(progress).map(drop)
+                images::node::image(progress)?;
+                images::guard::image(progress).map(drop)
             }
             Self::Binaries => {
                 for version in [DEFAULT_VERSION, UPGRADE_VERSION] {

@@ -21,8 +21,8 @@ use crate::recover;
 use crate::restore;
 use crate::standby;
 use crate::task::{
-    Checkpoint, Clean, FinishBackup, Inspect, OtherImage, ProvePath, RemoveStandby, Restore, RestoreData,
-    Retire, SaveBackup, Task, TryBackup, UpgradeEtcd,
+    Checkpoint, Clean, FinishBackup, Inspect, OtherImage, PlaceFiles, ProvePath, RemoveFiles, RemoveStandby,
+    Restore, RestoreData, Retire, SaveBackup, Task, TryBackup, UpgradeEtcd,
 };
 use crate::tls::Credentials;
 
@@ -51,9 +51,11 @@ Usage:
                 --logs PREFIX --scratch DIR [--check] [--settle SECONDS] [--timeout SECONDS] -- COMMAND [ARGUMENT...]
   selfhost-node task lend-program --to FILE
   selfhost-node task wait-port-free --port N [--timeout SECONDS]
-  selfhost-node task checkpoint --manifests DIR --state DIR --content JSON
+  selfhost-node task checkpoint --manifests DIR --state DIR --content JSON [--both]
   selfhost-node task remove-standby --manifests DIR --state DIR
   selfhost-node task clean --manifests DIR --state DIR --run DIR
+  selfhost-node task place-files --from DIR --to DIR
+  selfhost-node task remove-files --directory DIR
   selfhost-node task save-backup --at DIR --scratch DIR --node NAME --kubernetes VERSION --etcd-image IMAGE
                 [--etcd https://IP:PORT] [--etcd-cafile FILE --etcd-certfile FILE --etcd-keyfile FILE]
                 [--data-dir DIR] [--manifests DIR] [--state DIR] [--pki DIR] [--files FILE,FILE,...]
@@ -324,6 +326,7 @@ fn task(name: &str, options: &mut Options, rest: Vec<OsString>) -> Result<Task, 
             manifests: options.required_path("manifests")?,
             state: options.required_path("state")?,
             content: options.required("content")?,
+            both: options.take("both").is_some(),
         }),
         "remove-standby" => Task::RemoveStandby(RemoveStandby {
             manifests: options.required_path("manifests")?,
@@ -334,6 +337,11 @@ fn task(name: &str, options: &mut Options, rest: Vec<OsString>) -> Result<Task, 
             state: options.required_path("state")?,
             run: options.required_path("run")?,
         }),
+        "place-files" => Task::PlaceFiles(PlaceFiles {
+            from: options.required_path("from")?,
+            to: options.required_path("to")?,
+        }),
+        "remove-files" => Task::RemoveFiles(RemoveFiles { directory: options.required_path("directory")? }),
         "upgrade-etcd" if rest.is_empty() => return Err("missing -- and a command".into()),
         "upgrade-etcd" => Task::UpgradeEtcd(UpgradeEtcd {
             file: options.required_path("file")?,

@@ -26,6 +26,10 @@ pub enum Report {
     RemoveStandby(RemoveStandby),
     /// Of `task clean`.
     Clean(Clean),
+    /// Of `task place-files`.
+    PlaceFiles(PlaceFiles),
+    /// Of `task remove-files`.
+    RemoveFiles(RemoveFiles),
     /// Of `task save-backup`.
     SaveBackup(SaveBackup),
     /// Of `task try-backup`.
@@ -170,6 +174,22 @@ pub struct Checkpoint {
 #[serde(rename_all = "camelCase")]
 pub struct Clean {
     /// The directories that were removed.
+    pub removed: Vec<PathBuf>,
+}
+
+/// Files that are in their place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlaceFiles {
+    /// Those that were not there before.
+    pub written: Vec<PathBuf>,
+}
+
+/// A directory that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoveFiles {
+    /// What was removed.
     pub removed: Vec<PathBuf>,
 }
 

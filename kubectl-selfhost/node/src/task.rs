@@ -6,6 +6,7 @@
 mod backup;
 mod checkpoint;
 mod clean;
+mod files;
 mod inspect;
 mod manifest;
 mod prove_path;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub(crate) use self::backup::{FinishBackup, SaveBackup, TryBackup};
 pub(crate) use self::checkpoint::{Checkpoint, RemoveStandby};
 pub(crate) use self::clean::Clean;
+pub(crate) use self::files::{PlaceFiles, RemoveFiles};
 pub(crate) use self::inspect::Inspect;
 pub(crate) use self::manifest::{OtherImage, Restore, Retire};
 pub(crate) use self::prove_path::ProvePath;
@@ -51,6 +53,8 @@ pub(crate) enum Task {
     Checkpoint(Checkpoint),
     RemoveStandby(RemoveStandby),
     Clean(Clean),
+    PlaceFiles(PlaceFiles),
+    RemoveFiles(RemoveFiles),
     SaveBackup(Box<SaveBackup>),
     TryBackup(TryBackup),
     FinishBackup(FinishBackup),
@@ -79,6 +83,12 @@ pub(crate) fn run(task: Task) -> Result<Report, Failure> {
             task.run().map(Report::RemoveStandby).map_err(|error| failure(&error, error.hint()))
         }
         Task::Clean(task) => task.run().map(Report::Clean).map_err(|error| failure(&error, error.hint())),
+        Task::PlaceFiles(task) => {
+            task.run().map(Report::PlaceFiles).map_err(|error| failure(&error, error.hint()))
+        }
+        Task::RemoveFiles(task) => {
+            task.run().map(Report::RemoveFiles).map_err(|error| failure(&error, error.hint()))
+        }
         Task::SaveBackup(task) => {
             task.run().map(Report::SaveBackup).map_err(|error| failure(&error, error.hint()))
         }

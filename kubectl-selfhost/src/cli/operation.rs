@@ -61,6 +61,14 @@ pub enum DryRun {
     Server,
 }
 
+/// The image of the guard of this release, as [`default_node_image`].
+pub(super) fn default_guard_image() -> String {
+    option_env!("SELFHOST_RELEASE_GUARD_IMAGE").map_or_else(
+        || format!("ghcr.io/kubectl-selfhost/selfhost-guard:v{}", env!("CARGO_PKG_VERSION")),
+        ToOwned::to_owned,
+    )
+}
+
 /// The node image of this release. A released plugin carries its digest; one built by hand has the tag only.
 pub(super) fn default_node_image() -> String {
     option_env!("SELFHOST_RELEASE_NODE_IMAGE").map_or_else(

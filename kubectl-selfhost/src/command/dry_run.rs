@@ -1,5 +1,6 @@
 //! What a dry run prints: the plan, the changes to each component, and on request the exact objects.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use k8s_openapi::Metadata;
@@ -21,6 +22,21 @@ pub(super) fn write(
     inventory: &Inventory,
     plan: &Plan,
 ) -> io::Result<()> {
+    write_with(terminal, format, inventory, plan, Vec::new())
+}
+
+/// The same, where objects are written before the plan is carried out.
+pub(super) fn write_with(
+    terminal: &mut Terminal,
+    format: Format,
+    inventory: &Inventory,
+    plan: &Plan,
+    mut before: Vec<Value>,
+) -> io::Result<()> {
+    let mut all = || {
+        before.extend(objects(plan));
+        std::mem::take(&mut before)
+    };
     match format {
         Format::Table | Format::Wide => {
             if plan.goal.ends_static() {
@@ -31,12 +47,12 @@ pub(super) fn write(
             write_steps(terminal, plan)
         }
         Format::Json => {
-            let list = List { api_version: "v1", kind: "List", items: objects(plan) };
+            let list = List { api_version: "v1", kind: "List", items: all() };
             serde_json::to_writer_pretty(&mut terminal.out, &list)?;
             writeln!(terminal.out)
         }
         Format::Yaml => {
-            for object in objects(plan) {
+            for object in all() {
                 let text = serde_saphyr::to_string(&object).map_err(io::Error::other)?;
                 writeln!(terminal.out, "---\n{}", text.trim_end())?;
             }
@@ -169,13 +185,20 @@ fn compare(lines: &mut Vec<String>, path: &str, now: &Value, then: &Value) {
                 b.iter().filter(|value| !a.contains(value)).map(|v| format!("+ {path}: {}", show(v))),
             );
         }
+        (Value::Array(a), Value::Array(b)) if a.iter().chain(b).all(|item| name(item).is_some()) => {
+            let mut names: Vec<&str> = a.iter().chain(b).filter_map(name).collect();
+            let mut seen = BTreeSet::new();
+            names.retain(|name| seen.insert(*name));
+            let of = |list: &[Value], wanted: &str| {
+                list.iter().find(|item| name(item) == Some(wanted)).cloned().unwrap_or_default()
+            };
+            for name in names {
+                compare(lines, &format!("{path}[{name}]"), &of(a, name), &of(b, name));
+            }
+        }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
             for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                let name = a
-                    .get("name")
-                    .and_then(Value::as_str)
-                    .map_or_else(|| index.to_string(), ToOwned::to_owned);
-                compare(lines, &format!("{path}[{name}]"), a, b);
+                compare(lines, &format!("{path}[{index}]"), a, b);
             }
         }
         _ => {
@@ -187,6 +210,11 @@ fn compare(lines: &mut Vec<String>, path: &str, now: &Value, then: &Value) {
             }
         }
     }
+}
+
+/// What an item of a list is known by.
+fn name(item: &Value) -> Option<&str> {
+    item.get("name")?.as_str()
 }
 
 /// The steps as a table.
@@ -246,7 +274,7 @@ mod tests {
     fn changes_are_told_in_the_words_of_the_manifest() {
         let now =
             json!({"a": 1, "containers": [{"name": "c", "command": ["x", "--old", "--same"], "ports": [1]}]});
-        let then = json!({"b": 2, "containers": [{"name": "c", "command": ["x", "--same", "--new"]}]});
+        let then = json!({"b": 2, "containers": [{"name": "c", "command": ["x", "--same", "--new"]}, {"name": "d"}]});
         let mut lines = Vec::new();
         compare(&mut lines, "", &now, &then);
         assert_eq!(
@@ -257,6 +285,7 @@ mod tests {
                 "- containers[c].command: --old",
                 "+ containers[c].command: --new",
                 "- containers[c].ports: [1]",
+                "+ containers[d]: {\"name\":\"d\"}",
             ]
         );
     }

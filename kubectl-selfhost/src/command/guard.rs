@@ -1,104 +1,30 @@
-//! `guard test`: what the rules think of a change, without making it.
-
-use std::io::Write as _;
-
-use jiff::Timestamp;
-use selfhost_core::review::Settings;
-use serde::Serialize;
+//! `guard`: the rules before the API servers.
 
 use crate::cli::global::Global;
-use crate::cli::guard::{Action, Args, Test};
-use crate::cli::output::{DataFormat, Format};
-use crate::client::{Connection, PATIENCE_TO_LOOK};
-use crate::error::{Explain, Failure};
+use crate::cli::guard::{Action, Args};
+use crate::error::Failure;
 use crate::exit::Exit;
-use crate::guard::change::{self, Asker};
-use crate::guard::facts::Source;
-use crate::guard::report::Change;
-use crate::render::document;
 use crate::terminal::Terminal;
 
-/// The verdicts, as data.
-#[derive(Debug, Serialize)]
-struct Verdicts {
-    changes: Vec<Change>,
-}
+use super::interruptible;
 
-/// Settings that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{file} is refused")]
-struct BadSettings {
-    file: String,
-    source: selfhost_core::review::settings::BadSettings,
-}
+mod approve;
+mod install;
+mod scope;
+mod settings;
+mod status;
+mod test;
+mod uninstall;
 
-impl Explain for BadSettings {
-    fn hint(&self) -> Option<String> {
-        Some(self.source.hint().to_owned())
-    }
-}
-
-/// Judges every change, and prints what the rules say.
+/// Does what is asked for.
 pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
-    let Action::Test(args) = &args.action;
-    let settings = settings(args)?;
-    let connection = &global.connection;
-    let asker = Asker::named(connection.impersonate.as_deref(), &connection.impersonate_groups);
-    let source = source(global, args).await?;
-    let now = Timestamp::now().as_second();
-    let mut changes = Vec::new();
-    for path in &args.files {
-        for object in change::read(path)? {
-            let request = if change::is_review(&object) {
-                object["request"].clone()
-            } else {
-                let old = source.now(&object).await.map_err(|error| {
-                    Failure::message(format!("cannot read what is there now: {error}"), Exit::Failure)
-                        .with_hint("give it with --old")
-                })?;
-                change::request(&object, old.as_ref(), args.delete, &asker)
-            };
-            let verdict = source.verdict(&request, &settings, now).await;
-            changes.push(Change::new(&request, verdict));
-        }
+    match &args.action {
+        // These end by themselves where a swap may be under way.
+        Action::Install(args) => install::run(global, args, terminal).await,
+        Action::Uninstall(args) => uninstall::run(global, args, terminal).await,
+        Action::Status(args) => interruptible(status::run(global, args, terminal)).await,
+        Action::Scope(args) => interruptible(scope::run(global, args, terminal)).await,
+        Action::Approve(args) => approve::run(args, terminal),
+        Action::Test(args) => interruptible(test::run(global, args, terminal)).await,
     }
-    let denied = changes.iter().any(|change| !change.verdict.allowed);
-    let out = &mut terminal.out;
-    match args.output {
-        Format::Json => document::write(out, DataFormat::Json, "Verdicts", &Verdicts { changes })?,
-        Format::Yaml => document::write(out, DataFormat::Yaml, "Verdicts", &Verdicts { changes })?,
-        Format::Table | Format::Wide => {
-            let theme = out.theme;
-            changes.iter().try_for_each(|change| change.write(out, &theme))?;
-        }
-    }
-    out.flush()?;
-    Ok(if denied { Exit::Findings } else { Exit::Success })
-}
-
-fn settings(args: &Test) -> Result<Settings, Failure> {
-    let Some(path) = &args.settings else { return Ok(Settings::default()) };
-    Settings::parse(change::document(path)?.to_string().as_bytes())
-        .map_err(|source| BadSettings { file: path.display().to_string(), source }.into())
-}
-
-async fn source(global: &Global, args: &Test) -> Result<Source, Failure> {
-    if args.live {
-        // What is there is read with one's own rights, whoever is said to change it.
-        let mut flags = global.connection.clone();
-        flags.impersonate = None;
-        flags.impersonate_groups.clear();
-        flags.impersonate_uid = None;
-        let connection = Connection::open(&flags, PATIENCE_TO_LOOK).await?;
-        return Ok(Source::Cluster(connection.client().clone()));
-    }
-    let files = [&args.old[..], &args.with].concat();
-    if files.is_empty() {
-        return Ok(Source::Nothing);
-    }
-    let mut objects = Vec::new();
-    for path in &files {
-        objects.extend(change::read(path)?);
-    }
-    Ok(Source::Files(objects))
 }

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::inventory::{Inventory, OpenOperation};
 use crate::operation::record::Record;
 use crate::plan::back::{self, Destination};
-use crate::plan::{Goal, Plan, pivot, refresh, unpivot, upgrade};
+use crate::plan::{Goal, Plan, guard, pivot, refresh, unpivot, upgrade};
 use crate::terminal::Terminal;
 
 use super::operate::{Job, Operator, Planner};
@@ -93,11 +93,22 @@ pub(super) fn plan(
             }
         }
         Goal::Refresh => refresh::plan(inventory, Goal::Refresh, node_image),
+        // A journal always has it; without it nothing could be named that is there.
+        Goal::Arm => {
+            let credential = record.asked.guard_credential.as_deref().unwrap_or_default();
+            guard::plan(inventory, Some(credential), node_image)
+        }
+        Goal::Disarm => guard::plan(inventory, None, node_image),
         Goal::Abort(aborted) => match aborted.as_ref() {
             Goal::Refresh => refresh::plan(inventory, goal.clone(), node_image),
             Goal::Pivot => unpivot::plan(inventory, node_image, unpivot(Some(&record.was_static()))),
             Goal::Unpivot => pivot::plan(inventory, node_image, Some(&record.was_static())),
-            Goal::Upgrade(_) | Goal::Emulate(_) | Goal::Rollback(_) | Goal::Abort(_) => {
+            Goal::Upgrade(_)
+            | Goal::Emulate(_)
+            | Goal::Rollback(_)
+            | Goal::Arm
+            | Goal::Disarm
+            | Goal::Abort(_) => {
                 let destination = Destination {
                     templates: record.templates.clone(),
                     recorded: record.kubeadm_version.clone(),

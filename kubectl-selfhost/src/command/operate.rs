@@ -66,6 +66,16 @@ impl<'a> Operator<'a> {
         Ok(Self { connection, args })
     }
 
+    /// The same, asked for in another way.
+    pub(super) fn with<'b>(&self, args: &'b operation::Operation) -> Operator<'b> {
+        Operator { connection: self.connection.clone(), args }
+    }
+
+    /// The connection.
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Looks at the cluster.
     pub(super) async fn observe(&self) -> Result<Inventory, Failure> {
         let inventory = observe(self.connection.client(), Timestamp::now()).await;
@@ -166,7 +176,8 @@ impl<'a> Operator<'a> {
         Ok(Exit::Findings)
     }
 
-    fn confirmed(&self, terminal: &mut Terminal, plan: &Plan) -> Result<bool, Failure> {
+    /// Whether the user agrees to the plan.
+    pub(super) fn confirmed(&self, terminal: &mut Terminal, plan: &Plan) -> Result<bool, Failure> {
         if self.args.yes {
             return Ok(true);
         }
@@ -193,7 +204,7 @@ impl<'a> Operator<'a> {
 }
 
 /// The node image by its digest, if some node holds it under the name that was given.
-fn pinned(inventory: &Inventory, image: &str) -> Option<String> {
+pub(super) fn pinned(inventory: &Inventory, image: &str) -> Option<String> {
     if image.contains('@') {
         return None;
     }

@@ -130,6 +130,22 @@ pub async fn wait_ready(before: &Ends, pods: &Api<Pod>, pod: &Pod) -> Result<(),
     .await
 }
 
+/// How long a bridge may take to be ready again: the kubelet waits for up to a minute before it starts a container for the
+/// fourth time.
+const AGAIN: Duration = Duration::from_secs(120);
+
+/// Waits until the bridge, if there is one, serves and diverts at this moment: what it stands in for is about to go. A gate
+/// that ended since it was ready diverts nothing after some seconds, and the kubelet lets it wait before it starts again.
+pub async fn hold(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
+    let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let name = bridge::name(component, node);
+    api::until(format!("pod {name}, without which nothing is taken away"), AGAIN, || async {
+        let pod = api::get(&pods, &name).await?;
+        Ok(pod.as_ref().is_none_or(is_ready).then_some(()))
+    })
+    .await
+}
+
 /// What a Pod that is to become ready looks like.
 enum Look {
     Ready,

@@ -17,21 +17,24 @@ struct Written {
     damaged: Vec<String>,
 }
 
-/// Writes the checkpoint, unless the node has it already. What served until now stays as the generation before.
-pub async fn write(context: &Context<'_>, node: &str) -> Result<(), ExecuteError> {
+/// Writes the checkpoint, unless the node has it already. What served until now stays as the generation before, or, with
+/// `both`, does not.
+pub async fn write(context: &Context<'_>, node: &str, both: bool) -> Result<(), ExecuteError> {
     let stale =
         |message: &str| ExecuteError::Stale { subject: format!("node {node}"), message: message.to_owned() };
     let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
     let pod = context.plan.standby(node).ok_or_else(|| stale("it is no control-plane node of the plan"))?;
+    let mut args = vec![
+        format!("--manifests={}", facts.manifest_dir),
+        format!("--state={STATE}"),
+        format!("--content={pod}"),
+    ];
+    args.extend(both.then(|| "--both".to_owned()));
     let task = Task {
         name: "checkpoint",
         node,
         image: &context.plan.around.node_image,
-        args: vec![
-            format!("--manifests={}", facts.manifest_dir),
-            format!("--state={STATE}"),
-            format!("--content={pod}"),
-        ],
+        args,
         directories: vec![facts.manifest_dir.clone(), STATE.to_owned()],
         limit: LIMIT,
     };

@@ -1,12 +1,13 @@
 //! What the rules ask to know beside the request: from files, or from the cluster.
 
+use kube::Client;
 use kube::api::{DynamicObject, ListParams};
-use kube::{Api, Client};
 use selfhost_core::review::{Answer, Facts, Lookup, Request, Settings, Verdict};
 use selfhost_core::rules::{self, Evaluation, Judgement};
 use serde_json::Value;
 
 use super::change::Identity;
+use super::write::api;
 
 /// Where facts come from.
 pub enum Source {
@@ -69,15 +70,6 @@ impl Source {
 async fn get(client: &Client, id: &Identity) -> Result<Option<Value>, kube::Error> {
     let found = api(client, id).get_opt(&id.name).await?;
     Ok(found.map(|object| serde_json::to_value(object).unwrap_or_default()))
-}
-
-fn api(client: &Client, id: &Identity) -> Api<DynamicObject> {
-    let resource = id.resource();
-    if id.namespace.is_empty() {
-        Api::all_with(client.clone(), &resource)
-    } else {
-        Api::namespaced_with(client.clone(), &id.namespace, &resource)
-    }
 }
 
 async fn ask(client: &Client, lookup: &Lookup) -> Result<Answer, kube::Error> {

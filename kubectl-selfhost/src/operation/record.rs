@@ -25,6 +25,9 @@ pub struct Asked {
     /// `upgrade --etcd`, with the tag that was meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etcd: Option<EtcdTag>,
+    /// `guard install`: the credential that API servers are to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard_credential: Option<String>,
     /// `unpivot --discard-changes`.
     pub discard_changes: bool,
 }

@@ -20,6 +20,10 @@ pub enum Goal {
     Rollback(KubeVersion),
     /// What runs now becomes each node's checkpoint.
     Refresh,
+    /// Every API server has the certificate by which the guard knows it.
+    Arm,
+    /// No API server has one.
+    Disarm,
     /// Back to where this one began.
     Abort(Box<Goal>),
 }
@@ -34,7 +38,13 @@ impl Goal {
     pub fn ends_static(&self) -> bool {
         match self {
             Self::Unpivot => true,
-            Self::Pivot | Self::Upgrade(_) | Self::Emulate(_) | Self::Rollback(_) | Self::Refresh => false,
+            Self::Pivot
+            | Self::Upgrade(_)
+            | Self::Emulate(_)
+            | Self::Rollback(_)
+            | Self::Refresh
+            | Self::Arm
+            | Self::Disarm => false,
             Self::Abort(goal) => **goal == Self::Pivot,
         }
     }
@@ -44,14 +54,20 @@ impl Goal {
     pub fn goes_back(&self) -> bool {
         match self {
             Self::Rollback(_) => true,
-            Self::Pivot | Self::Unpivot | Self::Upgrade(_) | Self::Emulate(_) | Self::Refresh => false,
+            Self::Pivot
+            | Self::Unpivot
+            | Self::Upgrade(_)
+            | Self::Emulate(_)
+            | Self::Refresh
+            | Self::Arm
+            | Self::Disarm => false,
             Self::Abort(goal) => matches!(**goal, Self::Upgrade(_) | Self::Emulate(_)),
         }
     }
 
     /// Whether DaemonSets that are there get another template.
     pub const fn changes_templates(&self) -> bool {
-        matches!(self, Self::Upgrade(_) | Self::Emulate(_) | Self::Rollback(_))
+        matches!(self, Self::Upgrade(_) | Self::Emulate(_) | Self::Rollback(_) | Self::Arm | Self::Disarm)
     }
 
     /// Whether an operation of this goal may go on with the open one of that name: the same, or its abort.
@@ -80,6 +96,8 @@ impl fmt::Display for Goal {
             Self::Emulate(target) => write!(f, "upgrade {target} --emulate"),
             Self::Rollback(target) => write!(f, "upgrade --rollback {target}"),
             Self::Refresh => f.write_str("checkpoint refresh"),
+            Self::Arm => f.write_str("guard install"),
+            Self::Disarm => f.write_str("guard uninstall"),
             Self::Abort(goal) => write!(f, "abort {goal}"),
         }
     }
@@ -101,6 +119,8 @@ impl FromStr for Goal {
             "pivot" => Ok(Self::Pivot),
             "unpivot" => Ok(Self::Unpivot),
             "checkpoint refresh" => Ok(Self::Refresh),
+            "guard install" => Ok(Self::Arm),
+            "guard uninstall" => Ok(Self::Disarm),
             _ => match text.strip_prefix("upgrade ").ok_or_else(unknown)? {
                 target if target.starts_with("--rollback ") => {
                     Ok(Self::Rollback(version(target.trim_start_matches("--rollback "))?))
@@ -125,6 +145,8 @@ mod tests {
             Goal::Pivot,
             Goal::Unpivot,
             Goal::Refresh,
+            Goal::Arm,
+            Goal::Disarm,
             Goal::Upgrade(version()),
             Goal::Emulate(version()),
             Goal::Rollback(version()),

@@ -64,6 +64,7 @@ pub(super) fn current_template(
 ) -> Result<PodTemplateSpec, Vec<Finding>> {
     let mut findings = Vec::new();
     let mut found: Vec<(String, PodTemplateSpec)> = Vec::new();
+    let guard = super::guard::credential(inventory).filter(|_| component == Component::ApiServer);
     let mut take = |subject: String, result: Result<PodTemplateSpec, template::TemplateError>| match result {
         Ok(template) => found.push((subject, template)),
         Err(error) => findings.push(
@@ -83,7 +84,9 @@ pub(super) fn current_template(
         let host_ip = instance.pod.status.as_ref().and_then(|status| status.host_ip.as_deref());
         let spec = instance.pod.spec.clone().unwrap_or_default();
         let subject = format!("{component} on {}", instance.node);
-        take(subject, template::normalize(component, &instance.pod.metadata, &spec, host_ip));
+        let normalized = template::normalize(component, &instance.pod.metadata, &spec, host_ip);
+        // A static manifest knows nothing of a guard that was installed since.
+        take(subject, normalized.map(|template| like(guard.as_deref(), template)));
     }
     if let Some(((first, template), others)) = found.split_first() {
         for (other, theirs) in others {
@@ -111,6 +114,12 @@ pub(super) fn current_template(
         Some((_, template)) if findings.is_empty() => Ok(template),
         _ => Err(findings),
     }
+}
+
+/// The template, with the credential for the guard that the DaemonSet's has.
+fn like(credential: Option<&str>, template: PodTemplateSpec) -> PodTemplateSpec {
+    let armed = credential.map(|credential| template::guard::arm(template.clone(), credential));
+    armed.and_then(Result::ok).unwrap_or(template)
 }
 
 /// The template in the latest checkpoint of some node: somebody deleted the DaemonSet, and the standby serves.

@@ -10,7 +10,7 @@ use selfhost_core::finding::{Code, Finding};
 use super::pivot::current_template;
 use super::upgrade::not_self_hosted;
 use super::{Goal, Plan, around, survey};
-use crate::inventory::{Inventory, drift};
+use crate::inventory::{self, Inventory};
 
 /// The plan that brings the checkpoints up to date, or what speaks against it. The abort of it is a plan without steps:
 /// a checkpoint of what has served is right, whoever began it.
@@ -22,17 +22,7 @@ pub fn plan(inventory: &Inventory, goal: Goal, node_image: &str) -> Result<Plan,
             findings.push(finding);
             continue;
         }
-        let daemonset = inventory.daemonsets.get(&component);
-        let stale = daemonset.map(|it| drift::stale_nodes(inventory, component, it)).unwrap_or_default();
-        if !stale.is_empty() {
-            let subject = format!("daemonset kube-system/{}", component.daemonset_name());
-            let message = format!("was edited, and {} still run what it said before", stale.join(", "));
-            let mut finding = Finding::new(Code::Drift, subject, message);
-            finding.severity = Code::Unhealthy.severity();
-            findings.push(
-                finding.hint("what has not served is not kept: roll it first, with kubectl selfhost upgrade"),
-            );
-        }
+        findings.extend(drift(inventory, component));
         match current_template(inventory, component) {
             Ok(template) => drop(templates.insert(component, template)),
             Err(more) => findings.extend(more),
@@ -52,4 +42,19 @@ pub fn plan(inventory: &Inventory, goal: Goal, node_image: &str) -> Result<Plan,
         etcd: None,
     };
     Ok(plan.with_checkpoints(inventory, |_| !aborts))
+}
+
+/// A DaemonSet that was edited, and runs what it said before: what has not served is not to be kept, nor to be rolled by
+/// the way.
+pub(super) fn drift(inventory: &Inventory, component: Component) -> Option<Finding> {
+    let daemonset = inventory.daemonsets.get(&component)?;
+    let stale = inventory::drift::stale_nodes(inventory, component, daemonset);
+    if stale.is_empty() {
+        return None;
+    }
+    let subject = format!("daemonset kube-system/{}", component.daemonset_name());
+    let message = format!("was edited, and {} still run what it said before", stale.join(", "));
+    let mut finding = Finding::new(Code::Drift, subject, message);
+    finding.severity = Code::Unhealthy.severity();
+    Some(finding.hint("what has not served is not kept: roll it first, with kubectl selfhost upgrade"))
 }

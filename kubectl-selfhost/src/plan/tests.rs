@@ -457,6 +457,16 @@ fn what_drains_is_brought_back_like_what_is_gone() {
     assert_eq!(listing(&pivot::plan(&inventory, IMAGE, None).unwrap()), expected.join("\n"));
 }
 
+/// The component's DaemonSet was edited, and not rolled: no Pod has run it.
+pub(crate) fn edited(inventory: &mut Inventory, component: Component) {
+    let daemonset = inventory.daemonsets.get_mut(&component).unwrap();
+    let generation = ("deprecated.daemonset.template.generation".to_owned(), "2".to_owned());
+    daemonset.metadata.annotations = Some([generation].into());
+    for instance in &mut inventory.instances {
+        instance.pod.labels_mut().insert("pod-template-generation".into(), "1".into());
+    }
+}
+
 #[test]
 fn a_refresh_writes_what_has_served() {
     let refresh = |inventory: &Inventory| refresh::plan(inventory, Goal::Refresh, IMAGE);
@@ -469,13 +479,7 @@ fn a_refresh_writes_what_has_served() {
     let abort = Goal::Abort(Box::new(Goal::Refresh));
     assert!(refresh::plan(&inventory, abort, IMAGE).unwrap().is_empty());
 
-    // Edited, and not rolled: no Pod has run it.
-    let daemonset = inventory.daemonsets.get_mut(&Component::Scheduler).unwrap();
-    let generation = ("deprecated.daemonset.template.generation".to_owned(), "2".to_owned());
-    daemonset.metadata.annotations = Some([generation].into());
-    for instance in &mut inventory.instances {
-        instance.pod.labels_mut().insert("pod-template-generation".into(), "1".into());
-    }
+    edited(&mut inventory, Component::Scheduler);
     assert_eq!(codes(refresh(&inventory)), ["SH0109"]);
     assert_eq!(codes(refresh(&kubeadm(1, "v1.36.3"))), ["SH0222"]);
 }

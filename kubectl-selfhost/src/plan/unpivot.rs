@@ -35,6 +35,17 @@ pub fn plan(inventory: &Inventory, node_image: &str, options: Options<'_>) -> Re
         Some(_) => Goal::Abort(Box::new(Goal::Pivot)),
     };
     let (mut nodes, mut findings) = survey(inventory, &goal);
+    if options.undo.is_none() && super::guard::credential(inventory).is_some() {
+        // The manifests that come back have no certificate for it, so that it would deny what they ask.
+        findings.push(
+            Finding::new(
+                Code::GuardInstalled,
+                "guard",
+                "is installed, and knows no API server that is a static Pod",
+            )
+            .hint("kubectl selfhost guard uninstall"),
+        );
+    }
     let mut templates = BTreeMap::new();
     for component in inventory.daemonsets.keys() {
         // Only what runs is asked for here: static Pods next to it may differ, and are not moved.

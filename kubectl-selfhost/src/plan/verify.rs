@@ -199,6 +199,7 @@ fn verify_steps(steps: &[Step], back: bool, is_lost: impl Fn(Component, &str) ->
             | Verb::HandOver
             | Verb::Adopt
             | Verb::Checkpoint
+            | Verb::Renew
             | Verb::Record
             | Verb::Remove
             | Verb::Clean => {}

@@ -11,6 +11,7 @@ use selfhost_core::finding::{Code, Finding};
 use selfhost_core::labels;
 
 use crate::api::{self, ApiError, call};
+use crate::guard::canary::{self, Answer};
 use crate::node_task::{self, Task};
 use crate::plan::{Plan, Verb};
 use crate::template::bridge;
@@ -19,7 +20,9 @@ use crate::template::bridge;
 pub async fn check(client: &Client, plan: &Plan) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut take = |subject: String, result: Result<(), ApiError>| {
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !is_too_early(&error)
+        {
             findings.push(classify(subject, &error));
         }
     };
@@ -102,10 +105,33 @@ fn classify(subject: String, error: &ApiError) -> Finding {
     };
     let message = status.message.clone();
     let (code, hint) = kind_of(status.code, &message);
+    // The guard's own text has what to do, line by line.
+    let message = match message.split_once("denied the request: ") {
+        Some((_, said)) if code == Code::GuardDenies => said.replace("\n  hint: ", "; ").replace('\n', "; "),
+        _ => message,
+    };
     Finding::new(code, subject, message).hint(hint)
 }
 
+/// The rule that compares a component with what runs beside it.
+const SKEW: &str = "DS-6";
+
+/// Whether the guard objects to the order alone in which dry runs come: all of them before the first change. In the plan,
+/// what a controller manager or scheduler must not be newer than comes before it, and the verifier has seen to that.
+fn is_too_early(error: &ApiError) -> bool {
+    let ApiError::Call { source, .. } = error else { return false };
+    let kube::Error::Api(status) = source.as_ref() else { return false };
+    matches!(canary::read(Some(status.code), &status.message), Answer::Enforces(rules) if rules == SKEW)
+}
+
 fn kind_of(code: u16, message: &str) -> (Code, &'static str) {
+    match canary::read(Some(code), message) {
+        Answer::Enforces(_) => {
+            return (Code::GuardDenies, "where a rule wants an approval: kubectl selfhost guard approve");
+        }
+        Answer::Fails(_) => return (Code::WebhookBlocks, "kubectl selfhost guard status"),
+        Answer::Admits | Answer::DeniedByOther(_) | Answer::Unknown(_) => {}
+    }
     if message.contains("violates PodSecurity") {
         (
             Code::PodSecurity,
@@ -126,6 +152,29 @@ fn kind_of(code: u16, message: &str) -> (Code, &'static str) {
 mod tests {
     use super::*;
 
+    fn refused(code: u16, message: &str) -> ApiError {
+        let status =
+            kube::core::Status { code, message: message.to_owned(), ..kube::core::Status::default() };
+        ApiError::Call { doing: "x".to_owned(), source: Box::new(kube::Error::Api(Box::new(status))) }
+    }
+
+    #[test]
+    fn what_comes_too_early_is_no_denial() {
+        let denied = |rules: &str| {
+            refused(
+                403,
+                &format!(
+                    "admission webhook \"named.guard.kubectl-selfhost.dev\" denied the request: {rules}"
+                ),
+            )
+        };
+        assert!(is_too_early(&denied("DS-6: a: b\n  hint: c\nDS-6: d: e")));
+        assert!(!is_too_early(&denied("DS-6: a: b\n  hint: c\nDS-11: d: e")));
+        assert!(!is_too_early(&refused(403, "DS-6: a: b")));
+        let finding = classify("x".to_owned(), &denied("DS-11: a: b\n  hint: c\nDS-12: d"));
+        assert_eq!((finding.code, finding.message.as_str()), (Code::GuardDenies, "DS-11: a: b; c; DS-12: d"));
+    }
+
     #[test]
     fn refusals_are_told_apart() {
         for (code, message, expected) in [
@@ -143,6 +192,16 @@ mod tests {
             (
                 500,
                 "Internal error occurred: failed calling webhook \"v.example.org\": connection refused",
+                Code::WebhookBlocks,
+            ),
+            (
+                403,
+                "admission webhook \"named.guard.kubectl-selfhost.dev\" denied the request: DS-11: a: b\n  hint: c",
+                Code::GuardDenies,
+            ),
+            (
+                500,
+                "Internal error occurred: failed calling webhook \"named.guard.kubectl-selfhost.dev\": failed to call webhook: x",
                 Code::WebhookBlocks,
             ),
             (400, "admission webhook \"v.example.org\" does not support dry run", Code::WebhookBlocks),

@@ -50,6 +50,11 @@ fn normalized(pod: &Pod) -> Result<PodTemplateSpec, TemplateError> {
     normalize(Component::ApiServer, &pod.metadata, pod.spec.as_ref().unwrap(), host_ip)
 }
 
+/// The template that it becomes.
+pub(crate) fn api_server_template() -> PodTemplateSpec {
+    normalized(&mirror_api_server()).unwrap()
+}
+
 #[test]
 fn one_template_serves_every_node() {
     let template = normalized(&mirror_api_server()).unwrap();

@@ -160,6 +160,12 @@ codes! {
     EtcdPatchFirst = "SH0241", Error;
     /// A member of etcd cannot be upgraded to this image, by the word of the image and of the node.
     EtcdUnfit = "SH0242", Error;
+    /// The API servers are known to a guard, which has to be uninstalled first.
+    GuardInstalled = "SH0250", Error;
+    /// The API server has an admission configuration of its operator's.
+    AdmissionConfigured = "SH0251", Error;
+    /// The guard has something against what the operation writes.
+    GuardDenies = "SH0252", Error;
     /// The target does not start.
     TargetFails = "SH0301", Error;
 }

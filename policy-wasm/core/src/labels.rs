@@ -63,6 +63,9 @@ pub const EMULATES: &str = "kubectl-selfhost.dev/emulates";
 /// The annotation of a static Pod that `selfhost-node recover` made of the DaemonSet in etcd; the node part writes it.
 pub const RECOVERED: &str = "kubectl-selfhost.dev/recovered";
 
+/// The label of the guard's namespace; its value is the guard's name.
+pub const GUARD: &str = "kubectl-selfhost.dev/guard";
+
 /// The Lease, and the ConfigMap, of the one operation that may run at a time.
 pub const OPERATION: &str = "selfhost-operation";
 
@@ -87,7 +90,7 @@ mod tests {
 
     #[test]
     fn own_keys_carry_the_prefix() {
-        for key in [BRIDGE, CHECKPOINT, EMULATES, RECOVERED, TASK, TEMPLATES, TEMPLATE_HASH]
+        for key in [BRIDGE, CHECKPOINT, EMULATES, GUARD, RECOVERED, TASK, TEMPLATES, TEMPLATE_HASH]
             .into_iter()
             .chain(Component::ALL.map(node_label))
         {

@@ -10,6 +10,7 @@ pub mod etcd;
 pub mod finding;
 pub mod flags;
 pub mod labels;
+pub mod registration;
 pub mod review;
 pub mod rules;
 pub mod scope;

@@ -47,6 +47,8 @@ pub const ALL: &[Scope] = &[
     named("", &["secrets", "configmaps"], ALL_WRITES),
     named("", &["namespaces", "namespaces/*"], &[Update, Delete]),
     named("", &["pods/exec", "pods/attach", "pods/portforward", "pods/proxy"], &[Connect]),
+    named("", &["services", "services/status"], ALL_WRITES),
+    named("discovery.k8s.io", &["endpointslices"], ALL_WRITES),
     wide(
         "",
         &["pods", "pods/ephemeralcontainers", "pods/resize", "pods/eviction", "pods/binding"],
@@ -59,10 +61,15 @@ pub const ALL: &[Scope] = &[
     wide("batch", &["jobs", "cronjobs"], WRITES),
     wide("networking.k8s.io", &["networkpolicies"], WRITES),
     wide("policy", &["poddisruptionbudgets"], WRITES),
-    wide("", &["nodes", "services", "services/status"], ALL_WRITES),
-    wide("", &["nodes/proxy", "services/proxy"], &[Connect]),
+    wide("", &["nodes"], ALL_WRITES),
+    // By which labels can be changed, too; a registration leaves heartbeats out.
+    wide("", &["nodes/status", "pods/status"], &[Update]),
+    wide("", &["nodes/proxy"], &[Connect]),
     wide("", &["serviceaccounts"], &[Delete]),
-    wide("discovery.k8s.io", &["endpointslices"], ALL_WRITES),
+    // Others than those that are guarded by name.
+    wide("apps", &["daemonsets"], WRITES),
+    wide("", &["secrets", "services", "services/status"], WRITES),
+    wide("", &["configmaps"], ALL_WRITES),
     wide(
         "rbac.authorization.k8s.io",
         &["clusterroles", "clusterrolebindings", "roles", "rolebindings"],
@@ -131,7 +138,7 @@ mod tests {
             assert!(
                 scope.group != "coordination.k8s.io" && scope.group != "*" && !scope.group.contains("events")
             );
-            for resource in ["nodes/status", "events", "endpoints", "pods/status"] {
+            for resource in ["events", "endpoints"] {
                 let (name, sub) = resource.split_once('/').unwrap_or((resource, ""));
                 let core = scope.group.is_empty() || scope.group == "*";
                 assert!(!core || !scope.resources.iter().any(|pattern| is(pattern, name, sub)), "{resource}");

@@ -77,6 +77,7 @@ impl Cluster {
             nodes: state::nodes(spec.control_planes, spec.workers),
             proxy_mode: spec.proxy_mode,
             node_image: None,
+            guard_image: None,
             created: Timestamp::now(),
             owner: Owner::current(),
         };
@@ -96,7 +97,7 @@ impl Cluster {
             self.state.nodes.iter().map(|node| Machine::new(&self.state, node, &self.layout)).collect();
         progress.step("nodes started", || self.start(&machines, &images))?;
         let kubelets: Vec<&Machine> = machines.iter().filter(|it| it.node().role.has_kubelet()).collect();
-        let more: Vec<&Image> = images.node.iter().chain(&images.etcd_upgrade).collect();
+        let more: Vec<&Image> = images.node.iter().chain(&images.guard).chain(&images.etcd_upgrade).collect();
         if !more.is_empty() {
             let all = || kubelets.iter().flat_map(|machine| more.iter().map(move |image| (machine, image)));
             progress.step("further images loaded", || {
@@ -127,6 +128,7 @@ impl Cluster {
 
         state.phase = Phase::Ready;
         state.node_image = images.node.as_ref().map(Image::pinned);
+        state.guard_image = images.guard.as_ref().map(Image::pinned);
         state.write()?;
         Ok(state)
     }
@@ -162,6 +164,8 @@ struct Images {
     store: Store,
     /// The project's own. It changes with every edit, so it is not part of the store.
     node: Option<Image>,
+    /// The guard's, too.
+    guard: Option<Image>,
     /// Another etcd. Few clusters want it, so it is not part of the store either.
     etcd_upgrade: Vec<Image>,
 }
@@ -181,10 +185,11 @@ impl Images {
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         images.dedup();
         let node = if spec.more.own { Some(images::node::image(progress)?) } else { None };
+        let guard = if spec.more.guard { Some(images::guard::image(progress)?) } else { None };
         let etcd_upgrade =
             if spec.more.etcd_upgrade { images::of_etcd_upgrade(progress)? } else { Vec::new() };
         let name: Vec<String> = versions.iter().map(ToString::to_string).collect();
         let store = Store::ensure(&paths::cache()?, &name.join("+"), &images, progress)?;
-        Ok(Self { store, node, etcd_upgrade })
+        Ok(Self { store, node, guard, etcd_upgrade })
     }
 }

@@ -42,6 +42,7 @@ pub struct Spec {
 
 /// Images that nodes have beside those that kubeadm starts from.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a set of images by itself")]
 pub struct MoreImages {
     /// Those of [`UPGRADE_VERSION`].
     pub upgrade: bool,
@@ -49,11 +50,13 @@ pub struct MoreImages {
     pub own: bool,
     /// The etcd that clusters are upgraded to.
     pub etcd_upgrade: bool,
+    /// The guard's, built now.
+    pub guard: bool,
 }
 
 impl MoreImages {
     /// For a cluster that only has to run.
-    pub const NONE: Self = Self { upgrade: false, own: false, etcd_upgrade: false };
+    pub const NONE: Self = Self { upgrade: false, own: false, etcd_upgrade: false, guard: false };
 }
 
 impl Spec {
@@ -67,7 +70,7 @@ impl Spec {
             kubeadm_config: None,
             encrypt: false,
             proxy_mode: ProxyMode::Iptables,
-            more: MoreImages { upgrade: true, own: true, etcd_upgrade: false },
+            more: MoreImages { upgrade: true, own: true, etcd_upgrade: false, guard: false },
         }
     }
 

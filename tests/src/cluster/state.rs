@@ -27,6 +27,8 @@ pub(crate) struct State {
     pub(crate) proxy_mode: ProxyMode,
     /// The project's node image with tag and digest, if it was loaded.
     pub(crate) node_image: Option<String>,
+    /// The guard's image, if its nodes have it.
+    pub(crate) guard_image: Option<String>,
     pub(crate) created: Timestamp,
     /// The process that will take the cluster down; none if it shall stay.
     pub(crate) owner: Option<Owner>,

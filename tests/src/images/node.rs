@@ -7,8 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::Image;
 use super::archive::{Archive, Entry};
+use super::{Image, program};
 use crate::progress::Progress;
 use crate::{command, paths};
 
@@ -18,46 +18,17 @@ pub const NAME: &str = "ghcr.io/kubectl-selfhost/selfhost-node";
 /// The node part in the image.
 const PROGRAM: &str = "/usr/local/bin/selfhost-node";
 
-/// Target the node part is built for: glibc linked statically, so that the image needs no libc for it.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
-
 /// Builds the node part (a release build with cargo; seconds when nothing changed) and its image.
 pub fn image(progress: &Progress) -> Result<Image> {
     let cache = paths::cache()?;
     let directory = cache.join("images");
     std::fs::create_dir_all(&directory).with_context(|| format!("create {}", directory.display()))?;
-    let program = build(&directory, progress)?;
+    let program = program::build("selfhost-node", "node", &directory, progress)?;
     let mut entries = vec![Entry::program(program, PROGRAM.trim_start_matches('/').to_owned())];
     entries.extend(nft()?);
     Archive::new(format!("{NAME}:v{}", env!("CARGO_PKG_VERSION")), entries)
         .entrypoint(PROGRAM)
         .ensure(&directory, progress)
-}
-
-fn build(directory: &std::path::Path, progress: &Progress) -> Result<PathBuf> {
-    // Its own, so as not to wait for a build that goes on beside this.
-    let target = paths::target().join("node-image");
-    let mut build = command::cargo();
-    build
-        .args([
-            "build",
-            "--package",
-            "selfhost-node",
-            "--bin",
-            "selfhost-node",
-            "--profile",
-            "node",
-            "--target",
-            TARGET,
-            "--target-dir",
-        ])
-        .arg(&target)
-        // They would win over the flags for the target.
-        .env_remove("RUSTFLAGS")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
-    command::logged(&mut build, &directory.join("selfhost-node.log"), progress, "build selfhost-node")?;
-    Ok(target.join(TARGET).join("node/selfhost-node"))
 }
 
 /// `nft`, its libraries and the loader, each at the path it has here.

@@ -23,6 +23,8 @@ pub(crate) struct Checkpoint {
     pub(crate) state: PathBuf,
     /// The Pod, as JSON.
     pub(crate) content: String,
+    /// Whether the generation before is to be the same: what it needs is about to go.
+    pub(crate) both: bool,
 }
 
 /// Removes every checkpoint with its copy, and the program.
@@ -69,13 +71,17 @@ impl Checkpoint {
             return Err(Error::NoPod);
         }
         self.install_program()?;
-        let report = self.write(pod)?;
+        let mut report = self.write(pod.clone(), false)?;
+        if self.both {
+            let again = self.write(pod, true)?;
+            report = report::Checkpoint { changed: report.changed || again.changed, ..again };
+        }
         self.keep_copies()?;
         Ok(report)
     }
 
-    /// Writes the next generation, unless the latest is the same Pod.
-    fn write(&self, pod: Value) -> Result<report::Checkpoint, Error> {
+    /// Writes the next generation, unless the latest is the same Pod; with `every`, unless each is.
+    fn write(&self, pod: Value, every: bool) -> Result<report::Checkpoint, Error> {
         let content = checkpoint::digest(&pod);
         let slots = SLOTS.map(|slot| (checkpoint::path(&self.manifests, slot), slot));
         let mut found = Vec::new();
@@ -102,6 +108,7 @@ impl Checkpoint {
             // Of an earlier generation that is damaged, or gone, the next one takes the place.
             && good == 2.min(*generation)
             && *generation >= copied
+            && (!every || found.iter().all(|(.., slot)| is_of(slot, &content)))
         {
             let generation = *generation;
             return Ok(report::Checkpoint { file: (*file).clone(), generation, changed: false, damaged });
@@ -171,6 +178,11 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// Whether a slot has the Pod of this digest.
+fn is_of(slot: &Slot, wanted: &str) -> bool {
+    matches!(slot, Slot::Good { content, .. } if content == wanted)
 }
 
 impl RemoveStandby {

@@ -81,6 +81,13 @@ pub(super) fn done(plan: &Plan, took: Duration) -> String {
         Goal::Unpivot => "The control plane is made of static Pods".to_owned(),
         Goal::Upgrade(target) | Goal::Rollback(target) => format!("The control plane runs {target}"),
         Goal::Refresh => "Every standby holds what runs now".to_owned(),
+        Goal::Arm => {
+            return format!(
+                "The guard knows every API server by its certificate, {took}.\n\
+                 Next: kubectl selfhost guard install registers it, if it does not go on to do so now"
+            );
+        }
+        Goal::Disarm => "No API server has a certificate for the guard any more".to_owned(),
         Goal::Abort(goal) => format!("The control plane is as it was before `{goal}`"),
     };
     let etcd = plan.etcd.as_ref().map(|etcd| format!(" and etcd {}", etcd.tag.version())).unwrap_or_default();

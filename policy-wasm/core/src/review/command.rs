@@ -225,6 +225,11 @@ impl CommandLine {
         self.occurrences(name).into_iter().flat_map(|value| value.split(',')).map(str::trim).collect()
     }
 
+    /// The same, with the blanks that a component does not take away.
+    pub fn exact_list(&self, name: &str) -> Vec<&str> {
+        self.occurrences(name).into_iter().flat_map(|value| value.split(',')).collect()
+    }
+
     /// Every occurrence that counts, as it is written.
     pub fn occurrences(&self, name: &str) -> Vec<&str> {
         let known = self.component.and_then(|component| Known::of(component, name));

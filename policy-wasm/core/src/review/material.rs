@@ -1,15 +1,20 @@
 //! What is written into a guarded Secret or ConfigMap, key by key, with what each key is to the control plane.
+//!
+//! An edit of a DaemonSet by which a flag names another key writes too: what was put there before, when nothing named it,
+//! is compared then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::facts::{Facts, Lookup, Unknown};
-use super::object::text;
+use super::object::{names, text};
+use super::pod::component_of;
+use super::record::Edit;
 use super::settings::Settings;
-use super::usage::{Store, Use, all_uses, guarded_store};
+use super::usage::{Store, Use, all_uses, guarded_store, named_files, uses};
 use super::{Request, Violation};
 use crate::component::Component;
 use crate::labels;
@@ -25,6 +30,8 @@ pub struct File {
     pub new: Vec<u8>,
     /// What it was.
     pub old: Option<Vec<u8>>,
+    /// Where it stands, for a message: `data[tls.crt]`.
+    place: String,
 }
 
 impl File {
@@ -33,14 +40,9 @@ impl File {
         self.uses.iter().any(|it| flags.contains(&it.flag.as_str()))
     }
 
-    /// Where it stands, for a message: `data[tls.crt]`.
-    pub fn path(&self) -> String {
-        format!("data[{}]", self.key)
-    }
-
     /// A violation about it.
     pub fn violation(&self, message: impl Into<String>, next: impl Into<String>) -> Violation {
-        Violation::new(self.path(), message, next)
+        Violation::new(self.place.clone(), message, next)
     }
 }
 
@@ -51,8 +53,8 @@ pub struct Written {
     pub all: Vec<Use>,
     /// The keys that change, among those that a flag names.
     pub files: Vec<File>,
-    store: Store,
-    name: String,
+    /// What it writes into; none where a DaemonSet is edited.
+    target: Option<(Store, String)>,
     content: BTreeMap<String, Vec<u8>>,
 }
 
@@ -62,26 +64,79 @@ impl Written {
         if !request.writes() {
             return Ok(None);
         }
+        if let Some(component) = component_of(request) {
+            return Self::of_template(component, request, facts);
+        }
         let Some(store) = guarded_store(request, settings, facts)? else { return Ok(None) };
         let all = all_uses(facts)?;
         let name = request.name().to_owned();
-        let content = content(store, &request.object);
-        let before = content_of_old(store, request);
+        // Not the other keys: one of them may be as large as an object can be.
+        let here = || all.iter().filter(|it| it.store == store && it.name == name);
+        let content: BTreeMap<String, Vec<u8>> = here()
+            .filter_map(|it| Some((it.key.clone(), value_of(store, &request.object, &it.key)?)))
+            .collect();
         let mut files = Vec::new();
         if request.namespace() == labels::NAMESPACE {
             for (key, new) in &content {
-                let old = before.get(key).cloned();
-                let uses: Vec<Use> = all
-                    .iter()
-                    .filter(|it| it.store == store && it.name == name && it.key == *key)
-                    .cloned()
-                    .collect();
-                if !uses.is_empty() && old.as_ref() != Some(new) {
-                    files.push(File { key: key.clone(), uses, new: new.clone(), old });
+                let old = value_of(store, &request.old_object, key);
+                if old.as_ref() != Some(new) {
+                    let uses: Vec<Use> = here().filter(|it| it.key == *key).cloned().collect();
+                    let place = format!("data[{key}]");
+                    files.push(File { key: key.clone(), uses, new: new.clone(), old, place });
                 }
             }
         }
-        Ok(Some(Self { all, files, store, name, content }))
+        Ok(Some(Self { all, files, target: Some((store, name)), content }))
+    }
+
+    /// What an edit of a component's DaemonSet puts under its flags; `None` where all of them name what they named before.
+    fn of_template(component: Component, request: &Request, facts: &Facts) -> Result<Option<Self>, Unknown> {
+        let Some(edit) = Edit::of_template(request, facts)? else { return Ok(None) };
+        let before = edit.old.as_ref().map(|old| uses(component, old.pod())).unwrap_or_default();
+        let files = named_files(component, edit.new);
+        let after = files.concat();
+        if after.iter().all(|it| before.contains(it)) {
+            return Ok(None);
+        }
+        let others = all_uses(facts)?.into_iter().filter(|it| it.component != component);
+        let mut written = Self {
+            all: others.chain(after.iter().cloned()).collect(),
+            files: Vec::new(),
+            target: None,
+            content: BTreeMap::new(),
+        };
+        // All are asked for at once.
+        let read: Vec<_> =
+            after.iter().chain(&before).map(|used| (used, written.read(used, facts))).collect();
+        let mut contents = BTreeMap::new();
+        for (used, content) in read {
+            contents.insert(used, content?);
+        }
+        // Of several sources of a volume one may have the file; where one of them has not, it is another's.
+        let holds = |used: &Use| contents.get(used).is_some_and(Option::is_some);
+        let found = files.iter().flat_map(|file| {
+            let is_there = file.iter().any(holds);
+            file.iter().filter(move |it| holds(it) || !is_there)
+        });
+        for used in found.filter(|it| !before.contains(it)) {
+            // Of a flag that names several files, those that it names no longer.
+            let gone = before.iter().filter(|it| it.flag == used.flag && !after.contains(it));
+            let old: Vec<&[u8]> = gone.filter_map(|it| contents.get(it)?.as_deref()).collect();
+            written.files.push(File {
+                key: used.key.clone(),
+                uses: vec![used.clone()],
+                // What is not there cannot be read.
+                new: contents.get(used).cloned().flatten().unwrap_or_default(),
+                old: (!old.is_empty()).then(|| old.join(&b'\n')),
+                place: format!("spec.template.spec.containers[].command[--{}]", used.flag),
+            });
+        }
+        Ok(Some(written))
+    }
+
+    /// Whether a DaemonSet is edited, and nothing is written into what its flags name.
+    pub fn is_template(&self) -> bool {
+        self.target.is_none()
     }
 
     /// What a flag of a component names: as it will be, where this request writes it, and else as it is. `None` where it
@@ -103,41 +158,39 @@ impl Written {
         }
         let lookup = Lookup::get("v1", used.store.kind(), labels::NAMESPACE, &used.name);
         let object = facts.object(&lookup)?;
-        Ok(object.and_then(|object| content(used.store, object).remove(&used.key)))
+        Ok(object.and_then(|object| value_of(used.store, object, &used.key)))
     }
 
     /// Whether a use is of the object that is written.
     pub fn is_here(&self, used: &Use) -> bool {
-        used.store == self.store && used.name == self.name
+        self.target.as_ref().is_some_and(|(store, name)| used.store == *store && used.name == *name)
     }
 }
 
-fn content_of_old(store: Store, request: &Request) -> BTreeMap<String, Vec<u8>> {
-    content(store, &request.old_object)
-}
-
-/// What an object holds, by key. A value that is not base64 is taken as it stands: it is then no certificate either.
-pub fn content(store: Store, object: &Value) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut add = |field: &str, is_encoded: bool| {
-        for (key, value) in object[field].as_object().into_iter().flatten() {
-            let text = value.as_str().unwrap_or_default();
-            let bytes = if is_encoded { STANDARD.decode(text).ok() } else { None };
-            found.insert(key.clone(), bytes.unwrap_or_else(|| text.as_bytes().to_vec()));
-        }
-    };
+/// The fields in which an object holds values: in base64, and as they are. The second one wins: the API server moves a
+/// Secret's over before admission.
+const fn fields(store: Store) -> (&'static str, &'static str) {
     match store {
-        Store::Secret => {
-            add("data", true);
-            // The API server moves it over before admission, and it wins.
-            add("stringData", false);
-        }
-        Store::ConfigMap => {
-            add("binaryData", true);
-            add("data", false);
-        }
+        Store::Secret => ("data", "stringData"),
+        Store::ConfigMap => ("binaryData", "data"),
     }
-    found
+}
+
+/// What an object holds under a key. A value that is not base64 is taken as it stands: it is then no certificate either.
+pub fn value_of(store: Store, object: &Value, key: &str) -> Option<Vec<u8>> {
+    let (encoded, plain) = fields(store);
+    let text = |field: &str| object[field].get(key).map(|value| value.as_str().unwrap_or_default());
+    if let Some(text) = text(plain) {
+        return Some(text.as_bytes().to_vec());
+    }
+    text(encoded).map(|text| STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec()))
+}
+
+/// Everything that an object holds.
+pub fn contents(store: Store, object: &Value) -> impl Iterator<Item = Vec<u8>> {
+    let (encoded, plain) = fields(store);
+    let keys: BTreeSet<&str> = names(object, encoded).into_iter().chain(names(object, plain)).collect();
+    keys.into_iter().filter_map(move |key| value_of(store, object, key))
 }
 
 /// YAML (or JSON) as a value. Its error would quote it.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Request;
 use super::facts::{Facts, Lookup, Unknown};
 use super::object::{list, text};
-use super::pod::{CONTAINERS, Pod};
+use super::pod::{CONTAINERS, Pod, component_of};
 use super::settings::Settings;
 use crate::component::Component;
 use crate::labels;
@@ -149,6 +149,11 @@ fn push(found: &mut Vec<Reference>, store: Store, source: &Value, field: &str, p
 
 /// The files that the component's command line names and that a Secret or ConfigMap holds.
 pub fn uses(component: Component, pod: Pod<'_>) -> Vec<Use> {
+    named_files(component, pod).into_iter().flatten().collect()
+}
+
+/// The same by file: a volume of several sources has each of them that could hold it.
+pub fn named_files(component: Component, pod: Pod<'_>) -> Vec<Vec<Use>> {
     let (Some(container), Some(command)) = (pod.container(component), pod.command(component)) else {
         return Vec::new();
     };
@@ -160,13 +165,14 @@ pub fn uses(component: Component, pod: Pod<'_>) -> Vec<Use> {
             let held = sources(volume)
                 .into_iter()
                 .filter_map(|(store, name, source)| Some((store, name, key_at(source, &inside)?)));
-            found.extend(held.map(|(store, name, key)| Use {
+            let used = held.map(|(store, name, key)| Use {
                 component,
                 flag: flag.to_owned(),
                 store,
                 name: name.to_owned(),
                 key,
-            }));
+            });
+            found.push(used.collect());
         }
     }
     found
@@ -226,6 +232,15 @@ pub fn templates(facts: &Facts) -> Result<Vec<(Component, &Value)>, Unknown> {
         Err(unknown) => Some(Err(unknown)),
     });
     there.collect()
+}
+
+/// The template of the API servers, as it will be after the request; none where there is none.
+pub fn server_template<'a>(request: &'a Request, facts: &'a Facts) -> Result<Option<Pod<'a>>, Unknown> {
+    if request.writes() && component_of(request) == Some(Component::ApiServer) {
+        return Ok(Some(Pod::template_of(&request.object)));
+    }
+    let stored = facts.object(&Lookup::daemonset(Component::ApiServer))?;
+    Ok(stored.map(Pod::template_of))
 }
 
 /// Every file of the control plane that a Secret or ConfigMap holds.

@@ -26,7 +26,7 @@ pub const RULE: Rule = Rule {
 };
 
 /// What a cluster needs to start, by group and resource; whether it is in a namespace.
-const NEEDED: [(&str, &str, bool); 10] = [
+pub(crate) const NEEDED: [(&str, &str, bool); 10] = [
     ("coordination.k8s.io", "leases", true),
     ("", "nodes", false),
     ("", "pods", true),

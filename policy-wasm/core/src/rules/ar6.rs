@@ -23,7 +23,7 @@ pub const RULE: Rule = Rule {
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 
 /// The objects that the API server makes for the system.
-const OWN: [&str; 16] = [
+pub(crate) const OWN: [&str; 16] = [
     "catch-all",
     "endpoint-controller",
     "exempt",
@@ -43,7 +43,7 @@ const OWN: [&str; 16] = [
 ];
 
 /// Below this the built-in schemas are matched.
-const FIRST: i64 = 1000;
+pub(crate) const FIRST: i64 = 1000;
 
 fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     let is_schema = request.is(GROUP, "flowschemas");

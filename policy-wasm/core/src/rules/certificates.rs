@@ -69,11 +69,19 @@ pub(super) fn leaves(written: &Written, facts: &Facts) -> Result<Vec<(Use, Certi
     let read: Vec<_> =
         written.all.iter().filter(shows).map(|used| (used, written.read(used, facts))).collect();
     let mut found = Vec::new();
+    // Three flags of a component name one kubeconfig.
+    let mut known: Vec<(Vec<u8>, Option<Certificate>)> = Vec::new();
     for (used, content) in read {
         let Some(content) = content? else { continue };
-        let is_kubeconfig = KUBECONFIGS.contains(&used.flag.as_str());
-        let pem = if is_kubeconfig { super::sec9::client_certificate(&content) } else { Some(content) };
-        let first = pem.and_then(|pem| certificates(&pem).ok()).and_then(|all| all.into_iter().next());
+        let first = known.iter().find(|(it, _)| *it == content).map(|(_, first)| first.clone());
+        let first = first.unwrap_or_else(|| {
+            let is_kubeconfig = KUBECONFIGS.contains(&used.flag.as_str());
+            let pem =
+                if is_kubeconfig { super::sec9::client_certificate(&content) } else { Some(content.clone()) };
+            let first = pem.and_then(|pem| certificates(&pem).ok()).and_then(|all| all.into_iter().next());
+            known.push((content, first.clone()));
+            first
+        });
         found.extend(first.map(|certificate| (used.clone(), certificate)));
     }
     Ok(found)

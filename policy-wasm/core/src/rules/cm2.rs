@@ -20,6 +20,8 @@ pub const RULE: Rule = Rule {
           what DS-8 keeps in the command line could be lost in a file.",
     evasion: "- Another `kind` or group under the flag: denied, as the component would at its start.\n\
               - Another key of the same ConfigMap, another mount: which key a flag names is read from the template.\n\
+              - A key that no flag names, written first, and then named by an edit of the DaemonSet: judged then, beside what \
+              the flag named before.\n\
               - A webhook authorizer before Node and RBAC that fails open: denied.\n\
               - Anonymous access that was off, or bound to paths: denied when it widens.\n\
               - An audit policy whose first rule drops everything: denied.",
@@ -189,6 +191,45 @@ mod tests {
     use super::*;
     use crate::component::Component;
     use crate::rules::testing::{configured, table};
+
+    /// What is written while no flag names it is judged when one does.
+    #[test]
+    fn a_flag_that_names_another_key_writes_too() {
+        let mut world = configured();
+        let text = |authorizers: &str| {
+            json!(format!(
+                "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthorizationConfiguration\nauthorizers: {authorizers}\n"
+            ))
+        };
+        let data = &mut world.object_mut("ConfigMap", "kube-system/apiserver-config")["data"];
+        data["same.yaml"] = text("[{type: Node, name: n}, {type: RBAC, name: r}]");
+        data["weak.yaml"] = text("[{type: AlwaysAllow, name: a}]");
+        let names = |file: &str| {
+            world.edit_container(Component::ApiServer, |it| {
+                for word in it["command"].as_array_mut().unwrap() {
+                    if word == "--authorization-config=/etc/config/authorization.yaml" {
+                        *word = json!(format!("--authorization-config={file}"));
+                    }
+                }
+            })
+        };
+        let replaced = world.edit_container(Component::ApiServer, |it| {
+            let words = it["command"].as_array_mut().unwrap();
+            words.retain(|word| !word.as_str().unwrap().starts_with("--admission-control-config-file"));
+            words.push(json!("--admission-control-config-file=/etc/config/audit.yaml"));
+        });
+        table(
+            &RULE,
+            &world,
+            [
+                ("the same under another name", names("/etc/config/same.yaml"), false),
+                ("a weaker one", names("/etc/config/weak.yaml"), true),
+                ("one that is not there", names("/etc/config/missing.yaml"), true),
+                ("one on the node's disk", names("/etc/kubernetes/pki/authorization.yaml"), false),
+                ("another kind", replaced, true),
+            ],
+        );
+    }
 
     #[test]
     fn configurations_keep_their_protection() {

@@ -26,6 +26,17 @@ pub const RULE: Rule = Rule {
     check,
 };
 
+/// The ConfigMaps that every cluster has, by namespace and name.
+pub(crate) const FIXED: [(&str, &str); 7] = [
+    (labels::NAMESPACE, "coredns"),
+    (labels::NAMESPACE, "extension-apiserver-authentication"),
+    (labels::NAMESPACE, "kube-proxy"),
+    (labels::NAMESPACE, "kube-root-ca.crt"),
+    (labels::NAMESPACE, "kubeadm-config"),
+    (labels::NAMESPACE, "kubelet-config"),
+    ("kube-public", "cluster-info"),
+];
+
 fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     if !request.is("", "configmaps") {
         return Ok(Vec::new());
@@ -46,7 +57,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
                 &[]
             }
         }
-        (labels::NAMESPACE, "kubeadm-config" | "kubelet-config" | "kube-proxy" | "coredns") => &[],
+        key if FIXED.contains(&key) => &[],
         _ => return Ok(Vec::new()),
     };
     if !changed || settings.is_any(&request.user, owners) {

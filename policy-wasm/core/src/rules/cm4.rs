@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{Checked, Reach, Rule};
-use crate::review::material::content;
+use crate::review::material::contents;
 use crate::review::object::{list, text};
 use crate::review::usage::{Store, guarded_store};
 use crate::review::{Facts, Object, Operation, Request, Settings, Severity, Violation};
@@ -63,7 +63,7 @@ struct Manifest {
 /// Everything that an object registers.
 fn manifests(store: Store, object: &Value) -> Result<BTreeSet<Manifest>, String> {
     let mut found = BTreeSet::new();
-    for (_, bytes) in content(store, object) {
+    for bytes in contents(store, object) {
         let text = String::from_utf8_lossy(&bytes);
         // Most keys hold nothing of the kind.
         if !text.contains(SUFFIX) {

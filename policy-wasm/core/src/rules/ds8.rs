@@ -23,7 +23,8 @@ pub const RULE: Rule = Rule {
               - `command` and `args`: read together. No command, a shell, a script, any other program: denied.\n\
               - A value that swallows the next flag (`--audit-log-path --anonymous-auth=false`), an argument that is no \
               flag, `--`, `--help`: denied.\n\
-              - By a file that a flag names: CM-2, SEC-8, and on the node's disk not at all.",
+              - By a file that a flag names: CM-2, SEC-2 to SEC-9, and on the node's disk not at all.\n\
+              - By another file: where a Secret or ConfigMap holds it, the same rules compare it with the one before.",
     blind: "Files on the nodes that flags name: an authorization or admission configuration there is changed without \
             a request. `kubectl selfhost status` compares nodes, not contents.",
     check,
@@ -254,7 +255,8 @@ fn api_server(new: &CommandLine, old: &CommandLine, found: &mut Found) {
     if !new.has("authorization-config") {
         let before = old.list("authorization-mode");
         let was_there = |mode: &str| is_first(old) || old.has("authorization-config") || before.contains(&mode);
-        for mode in ["Node", "RBAC"].into_iter().filter(|mode| !modes.contains(mode) && was_there(mode)) {
+        let exact = new.exact_list("authorization-mode");
+        for mode in ["Node", "RBAC"].into_iter().filter(|mode| !exact.contains(mode) && was_there(mode)) {
             found.add(format!("--authorization-mode has no {mode}"), "set --authorization-mode=Node,RBAC");
         }
     }
@@ -374,6 +376,13 @@ mod tests {
     fn weakening_is_seen_in_every_form() {
         let world = World::new();
         let api = |words: &[&str]| with(Component::ApiServer, words);
+        let blank = world.edit_container(Component::ApiServer, |it| {
+            for word in it["command"].as_array_mut().unwrap() {
+                if word == "--authorization-mode=Node,RBAC" {
+                    *word = json!("--authorization-mode=Node,RBAC ");
+                }
+            }
+        });
         table(
             &RULE,
             &world,
@@ -384,6 +393,7 @@ mod tests {
                 ("AlwaysAllow, apart", api(&["--authorization-mode", "AlwaysAllow"]), true),
                 ("AlwaysAllow, with an underscore", api(&["--authorization_mode=AlwaysAllow"]), true),
                 ("no modes", without(Component::ApiServer, "authorization-mode"), true),
+                ("a blank behind a mode", blank, true),
                 ("a plugin off", api(&["--disable-admission-plugins=PodSecurity,ValidatingAdmissionWebhook"]), true),
                 ("a harmless plugin off", api(&["--disable-admission-plugins=DefaultStorageClass"]), false),
                 ("NodeRestriction gone", without(Component::ApiServer, "enable-admission-plugins"), true),

@@ -20,13 +20,13 @@ pub const RULE: Rule = Rule {
     evasion: "- Another value, a value less, the whole map of labels: each is a loss.\n\
               - Cordoning and taints do nothing to Pods that tolerate everything, and are not looked at (DS-7 keeps the \
               tolerations).\n\
-              - On a new node object: looked at too.",
+              - On a new node object, and through `nodes/status`: looked at too.",
     blind: "",
     check,
 };
 
 fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
-    if !request.is("", "nodes") || !request.writes() {
+    if !is_labelled(request) {
         return Ok(Vec::new());
     }
     let Some(new) = request.new_object() else { return Ok(Vec::new()) };
@@ -65,6 +65,12 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
         ));
     }
     Ok(violations)
+}
+
+/// Whether the request may change the labels of a node: a write of its status may, too.
+pub(super) fn is_labelled(request: &Request) -> bool {
+    let through_status = request.is_sub("nodes", &["status"]) && request.operation == Operation::Update;
+    (request.is("", "nodes") && request.writes()) || through_status
 }
 
 /// Whether a bridge serves on the node, or nothing of the component's DaemonSet runs there.
@@ -108,12 +114,18 @@ mod tests {
         }
         let mut workers = world.clone();
         workers.objects.push(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w", "labels": {}}}));
+        let mut through_status = edit(&workers, unlabel);
+        through_status["subResource"] = json!("status");
+        let mut heartbeat = workers.update("Node", "cp1", |it| it["status"]["conditions"] = json!([]));
+        heartbeat["subResource"] = json!("status");
         let joined = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {label: "true"}}});
         table(
             &RULE,
             &workers,
             [
                 ("another value", edit(&workers, |it| it["labels"]["kubectl-selfhost.dev/kube-apiserver"] = json!("no")), true),
+                ("through its status", through_status, true),
+                ("a heartbeat", heartbeat, false),
                 ("no labels", edit(&workers, |it| it["labels"] = json!({})), true),
                 ("any label", edit(&workers, |it| it["labels"]["zone"] = json!("a")), false),
                 ("cordoned", workers.update("Node", "cp1", |it| it["spec"]["unschedulable"] = json!(true)), false),

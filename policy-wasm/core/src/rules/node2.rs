@@ -1,5 +1,6 @@
 //! NODE-2: a kubelet does not make its node a control-plane node.
 
+use super::node1::is_labelled;
 use super::{Checked, Reach, Rule};
 use crate::labels;
 use crate::review::{Facts, Object, Request, Settings, Severity, Violation};
@@ -14,13 +15,13 @@ pub const RULE: Rule = Rule {
     why: "NodeRestriction keeps kubelets from labels below `kubernetes.io` and `k8s.io`, and from no others: without this \
           rule the kubelet of a worker could label its node for the API server's DaemonSet, and be brought the Pod with \
           all its Secrets.",
-    evasion: "- On registration (`--node-labels`), and later: both are looked at.",
+    evasion: "- On registration (`--node-labels`), later, and through `nodes/status`: all are looked at.",
     blind: "A kubelet that runs the keys' Pod rightly has them.",
     check,
 };
 
 fn check(request: &Request, _: &Settings, _: &Facts) -> Checked {
-    if !request.is("", "nodes") || !request.writes() || request.user.kubelet_of().is_none() {
+    if !is_labelled(request) || request.user.kubelet_of().is_none() {
         return Ok(Vec::new());
     }
     let after = request.new_object().map(Object::labels).unwrap_or_default();

@@ -20,7 +20,7 @@ pub const RULE: Rule = Rule {
 };
 
 /// What only reads. The plugin asks `configz` for the directory of static manifests.
-const READS: [&str; 8] = [
+pub(crate) const READS: [&str; 8] = [
     "configz",
     "healthz",
     "metrics",

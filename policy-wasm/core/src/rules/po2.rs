@@ -19,6 +19,8 @@ pub const RULE: Rule = Rule {
     why: "An ephemeral container is code beside the keys; another image restarts the component with it; a label less takes \
           the Pod from its DaemonSet, which then makes a second one on the same port.",
     evasion: "- `pods/ephemeralcontainers`, `pods/resize`: denied.\n\
+              - `pods/status`, by which labels can be changed too, and by which a Pod would look ready or not: left to its \
+              kubelet and the controllers, without the labels.\n\
               - `activeDeadlineSeconds`, which ends the Pod later: denied, with every other change of the spec.\n\
               - An owner or a finalizer more: denied.\n\
               - kubeadm's annotation with the advertised address, which the plugin writes: only with the Pod's own address.",
@@ -30,7 +32,7 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     let guard = &settings.guard.namespace;
     let sub = request.sub_resource();
     if request.operation != Operation::Update
-        || !(request.is("", "pods") || request.is_sub("pods", &["ephemeralcontainers", "resize"]))
+        || !(request.is("", "pods") || request.is_sub("pods", &["ephemeralcontainers", "resize", "status"]))
     {
         return Ok(Vec::new());
     }
@@ -39,13 +41,21 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     let part = part_of(Pod(old.0), request.namespace(), guard).or_else(|| part_of(Pod(new.0), request.namespace(), guard));
     let Some(part) = part else { return Ok(Vec::new()) };
     let next = "edit the DaemonSet, and let kubectl selfhost upgrade replace the Pod";
-    if !sub.is_empty() {
+    let is_status = sub == "status";
+    if !sub.is_empty() && !is_status {
         return Ok(vec![Violation::new("", format!("pods/{sub} changes what runs beside the keys"), next)]);
     }
-    if settings.is(&request.user, Identity::DaemonSetController) {
+    if settings.is(&request.user, Identity::DaemonSetController) && !is_status {
         return Ok(Vec::new());
     }
     let mut violations = Vec::new();
+    if is_status && request.changes(&["status"]) && !tells_status(request, settings, Pod(old.0)) {
+        violations.push(Violation::new(
+            "status",
+            "whether it is ready decides what may be done to the others",
+            "leave it to its kubelet",
+        ));
+    }
     if request.changes(&["spec"]) {
         violations.push(Violation::new("spec", "it changes what runs", next));
     }
@@ -78,6 +88,25 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     Ok(violations)
 }
 
+/// Whose word the status of a Pod is: its kubelet's, and that of those who know of its node or place it.
+fn tells_status(request: &Request, settings: &Settings, pod: Pod<'_>) -> bool {
+    request.user.kubelet_of().is_some_and(|node| node == pod.node())
+        || settings.is_any(&request.user, &STATUS)
+        || request.user.username == DISRUPTION
+}
+
+/// The system's identities that write the status of Pods, besides kubelets.
+pub(crate) const STATUS: [Identity; 5] = [
+    Identity::ControllerManager,
+    Identity::DaemonSetController,
+    Identity::NodeController,
+    Identity::PodGarbageCollector,
+    Identity::Scheduler,
+];
+
+/// Takes back what an eviction noted that did not happen.
+pub(crate) const DISRUPTION: &str = "system:serviceaccount:kube-system:disruption-controller";
+
 /// Whether the value is an address of the Pod's node, with a port.
 fn is_own_address(pod: Object<'_>, value: &str) -> bool {
     let Ok(address) = value.parse::<std::net::SocketAddr>() else { return false };
@@ -93,6 +122,8 @@ mod tests {
     use super::*;
     use crate::rules::testing::{CONTROLLER, World, table};
 
+    const NODES: &str = "system:serviceaccount:kube-system:node-controller";
+
     #[test]
     fn what_runs_stays_what_it_is() {
         let world = World::new();
@@ -105,6 +136,13 @@ mod tests {
             request
         };
         let api = "kube-system/self-hosted-kube-apiserver-abcd1";
+        let status = |change: fn(&mut Value), user: &str| {
+            let mut request = edit(change);
+            request["subResource"] = json!("status");
+            request["userInfo"] = json!({"username": user, "groups": ["system:nodes"]});
+            request
+        };
+        let unready: fn(&mut Value) = |it| it["status"]["conditions"][0]["status"] = json!("False");
         let mut adopted = edit(|it| it["metadata"]["ownerReferences"] = json!([]));
         adopted["userInfo"]["username"] = json!(CONTROLLER);
         let address = |value: &'static str| {
@@ -120,6 +158,12 @@ mod tests {
                 ("a debugger", sub("ephemeralcontainers", api), true),
                 ("a debugger of a standby", sub("ephemeralcontainers", "kube-system/control-plane-standby-a-cp1"), true),
                 ("a size", sub("resize", api), true),
+                ("a label less, through its status", status(|it| it["metadata"]["labels"] = json!({}), "system:node:cp1"), true),
+                ("its status, by its kubelet", status(unready, "system:node:cp1"), false),
+                ("its status, by another's", status(unready, "system:node:cp2"), true),
+                ("its status, by the node controller", status(unready, NODES), false),
+                ("its status, by somebody", status(unready, "ann"), true),
+                ("its status, as it was", status(|it| it["metadata"]["annotations"]["x/y"] = json!("z"), "ann"), false),
                 ("an image", edit(|it| it["spec"]["containers"][0]["image"] = json!("x")), true),
                 ("a deadline", edit(|it| it["spec"]["activeDeadlineSeconds"] = json!(1)), true),
                 ("a label less", edit(|it| it["metadata"]["labels"] = json!({})), true),

@@ -23,6 +23,21 @@ pub const RULE: Rule = Rule {
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
+/// The label of what the API server makes when it starts.
+pub(crate) const BOOTSTRAPPING: &str = "kubernetes.io/bootstrapping";
+
+/// What the names of the roles and bindings begin with.
+pub(crate) const PREFIXES: [&str; 8] = [
+    "system:kube-",
+    "system:node",
+    "system:controller:",
+    "system:discovery",
+    "system:basic-user",
+    "system:public-info-viewer",
+    "system:volume-scheduler",
+    "kubeadm:",
+];
+
 /// Roles that grow by aggregation, which their controller writes, and which are made for users.
 const FOR_USERS: [&str; 3] = ["admin", "edit", "view"];
 
@@ -38,9 +53,9 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     }
     let Some(old) = request.old() else { return Ok(Vec::new()) };
     let name = old.name_of();
-    let is_bootstrapped = old.labels().get("kubernetes.io/bootstrapping") == Some(&"rbac-defaults");
+    let is_bootstrapped = old.labels().get(BOOTSTRAPPING) == Some(&"rbac-defaults");
     let is_ours = name == "cluster-admin"
-        || ["system:kube-", "system:node", "system:controller:", "system:discovery", "system:basic-user", "system:public-info-viewer", "system:volume-scheduler", "kubeadm:"]
+        || PREFIXES
             .iter()
             .any(|prefix| name.starts_with(prefix));
     if FOR_USERS.contains(&name) || !(is_ours || is_bootstrapped) {

@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::{Checked, Reach, Rule};
 use crate::labels;
-use crate::review::facts::Lookup;
+use crate::review::facts::{Lookup, Unknown};
 use crate::review::object::{list, text, texts};
 use crate::review::settings::Identity;
 use crate::review::usage::{Store, guarded};
-use crate::review::{Facts, Object, Request, Settings, Severity, Unknown, Violation};
+use crate::review::{Facts, Object, Request, Settings, Severity, Violation};
 
 /// The rule.
 pub const RULE: Rule = Rule {
@@ -32,7 +32,7 @@ pub const RULE: Rule = Rule {
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Verbs, group, resource, and why it matters. `kube-system` alone: the last field.
-const RIGHTS: [(&[&str], &str, &str, &str, bool); 12] = [
+pub(crate) const RIGHTS: [(&[&str], &str, &str, &str, bool); 12] = [
     (&["impersonate"], "", "users", "act as anybody", false),
     (&["impersonate"], "", "groups", "act as any group", false),
     (&["impersonate"], "", "serviceaccounts", "act as a controller", false),
@@ -152,7 +152,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::testing::{create, table};
+    use crate::rules::testing::{create, secrets, table};
 
     fn role(kind: &str, namespace: &str, rules: &Value) -> Value {
         create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn power_is_not_given() {
-        let mut world = crate::rules::testing::secrets();
+        let mut world = secrets();
         world.settings.secrets.insert("vault/root".into());
         let named = |secret: &str| {
             json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x", secret]}])
@@ -187,6 +187,7 @@ mod tests {
         other_kind["object"]["roleRef"]["kind"] = json!("Other");
         let mut own = role("ClusterRole", "", &rule("*", "*", "*"));
         own["userInfo"]["username"] = json!("system:apiserver");
+        let guarded = json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine", "ca"]}]);
         let mut aggregated = role("ClusterRole", "", &json!([]));
         aggregated["object"]["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]});
         table(
@@ -206,6 +207,7 @@ mod tests {
                 ("bound to one of the control plane's", bind("RoleBinding", "kube-system", "reader"), true),
                 ("bound to it elsewhere", bind("RoleBinding", "default", "reader"), false),
                 ("bound to another kind of role", other_kind, true),
+                ("to read one that is guarded", role("Role", "kube-system", &guarded), true),
                 ("any subresource", role("Role", "kube-system", &rule("create", "", "*/exec")), true),
                 ("to impersonate", role("ClusterRole", "", &rule("impersonate", "", "users")), true),
                 ("to escalate", role("ClusterRole", "", &rule("escalate", "rbac.authorization.k8s.io", "clusterroles")), true),

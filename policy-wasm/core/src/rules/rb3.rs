@@ -19,6 +19,13 @@ pub const RULE: Rule = Rule {
     check,
 };
 
+/// Whom nobody knows.
+pub(crate) const EVERYBODY: [&str; 5] =
+    ["system:masters", "system:authenticated", "system:unauthenticated", "system:serviceaccounts", ANONYMOUS];
+
+/// The one user among them; the others are groups.
+const ANONYMOUS: &str = "system:anonymous";
+
 fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     let binds = matches!(request.resource.resource.as_str(), "clusterrolebindings" | "rolebindings")
         && request.resource.group == "rbac.authorization.k8s.io";
@@ -27,11 +34,12 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     }
     let known = list(&request.old_object, "subjects");
     let everybody = |it: &&serde_json::Value| {
-        matches!(
-            (text(it, "kind"), text(it, "name")),
-            ("Group", "system:masters" | "system:authenticated" | "system:unauthenticated" | "system:serviceaccounts")
-                | ("User", "system:anonymous")
-        )
+        let name = text(it, "name");
+        match text(it, "kind") {
+            "Group" => EVERYBODY.contains(&name) && name != ANONYMOUS,
+            "User" => name == ANONYMOUS,
+            _ => false,
+        }
     };
     let added = list(&request.object, "subjects").iter().filter(|it| !known.contains(it) || request.changes(&["roleRef"]));
     let violations = added.filter(everybody).map(|it| {

@@ -3,6 +3,7 @@
 use super::certificates::{BUNDLES, PAIRS, holds_certificates};
 use super::{Checked, Reach, Rule};
 use crate::review::material::{File, Written};
+use crate::review::usage::Use;
 use crate::review::{Facts, Request, Settings, Severity, Violation};
 use crate::x509::{Signed, blocks, certificates, from_private};
 
@@ -40,8 +41,13 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     for used in &written.all {
         let Some((_, key_flag)) = PAIRS.iter().find(|(certificate, _)| *certificate == used.flag) else { continue };
         let key = written.all.iter().find(|it| it.component == used.component && it.flag == *key_flag);
-        let Some(key) = key.filter(|key| written.is_here(key) && written.is_here(used)) else { continue };
-        if !written.files.iter().any(|file| file.key == used.key || file.key == key.key) {
+        // In one object, or under flags of one DaemonSet: one request can change both.
+        let both = |key: &&Use| written.is_template() || (written.is_here(key) && written.is_here(used));
+        let Some(key) = key.filter(both) else { continue };
+        let is_of = |file: &File, used: &Use| {
+            if written.is_template() { file.uses.contains(used) } else { file.key == used.key }
+        };
+        if !written.files.iter().any(|file| is_of(file, used) || is_of(file, key)) {
             continue;
         }
         let (Some(certificate), Some(private)) = (written.read(used, facts)?, written.read(key, facts)?) else {
@@ -104,8 +110,35 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::component::Component;
     use crate::rules::testing::{pki, put, secrets, table};
     use crate::x509::testing::{Leaf, RSA_CHAIN, RSA_KEY};
+
+    /// The files of one Secret for those of another, beside Secrets that hold neither.
+    #[test]
+    fn a_pair_that_flags_name_belongs_together() {
+        let world = secrets();
+        let names = |flags: &[(&str, &str)]| world.edit_flags(Component::ApiServer, flags);
+        let certificate = ("tls-cert-file", "/etc/kubernetes/pki/apiserver-kubelet-client.crt");
+        let key = ("tls-private-key-file", "/etc/kubernetes/pki/apiserver-kubelet-client.key");
+        let mut mounted = world.clone();
+        mounted.objects.push(serde_json::json!({"kind": "Secret", "metadata": {"name": "more", "namespace": "kube-system"}}));
+        let more = mounted.edit(Component::ApiServer, |it| {
+            let sources = &mut it["spec"]["template"]["spec"]["volumes"][0]["projected"]["sources"];
+            sources.as_array_mut().unwrap().push(serde_json::json!({"secret": {"name": "more"}}));
+        });
+        table(
+            &RULE,
+            &mounted,
+            [
+                ("both", names(&[certificate, key]), false),
+                ("the certificate alone", names(&[certificate]), true),
+                ("the key alone", names(&[key]), true),
+                ("one that is not there", names(&[("tls-cert-file", "/etc/kubernetes/pki/gone.crt")]), true),
+                ("a Secret more in the volume", more, false),
+            ],
+        );
+    }
 
     #[test]
     fn a_pair_belongs_together() {

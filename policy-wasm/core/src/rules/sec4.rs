@@ -5,8 +5,7 @@ use super::{Checked, Reach, Rule};
 use crate::component::Component;
 use crate::review::facts::Unknown;
 use crate::review::material::{File, Written};
-use crate::review::pod::Pod;
-use crate::review::usage::templates;
+use crate::review::usage::server_template;
 use crate::review::{Facts, Request, Settings, Severity, Violation};
 use crate::x509::{CLIENT_AUTH, Certificate, SERVER_AUTH, certificates};
 
@@ -38,7 +37,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
             violations.extend(leaf(file, first, before(file).first()));
         }
         if file.is_for(&["proxy-client-cert-file"]) {
-            violations.extend(front_proxy(file, first, facts)?);
+            violations.extend(front_proxy(file, first, request, facts)?);
         }
         let is_signer = file.uses.iter().any(|it| signs(&it.flag));
         let authorities = if file.is_for(&BUNDLES) { found.as_slice() } else { std::slice::from_ref(first) };
@@ -79,19 +78,20 @@ pub(super) fn masters(new: &Certificate, old: Option<&Certificate>) -> Option<St
     (is_one(new) && !old.is_some_and(is_one)).then(message)
 }
 
-fn front_proxy(file: &File, new: &Certificate, facts: &Facts) -> Result<Option<Violation>, Unknown> {
-    for (component, template) in templates(facts)? {
-        let command = Pod(template).command(component).filter(|_| component == Component::ApiServer);
-        let allowed: Vec<String> = command
-            .map(|it| it.list("requestheader-allowed-names").into_iter().map(ToOwned::to_owned).collect())
-            .unwrap_or_default();
-        if !allowed.is_empty() && !allowed.contains(&new.common_name()) {
-            let message = format!("{} is not among --requestheader-allowed-names", new.subject());
-            let next = format!("issue it for CN={}", allowed.join(" or "));
-            return Ok(Some(file.violation(message, next)));
-        }
+fn front_proxy(
+    file: &File,
+    new: &Certificate,
+    request: &Request,
+    facts: &Facts,
+) -> Result<Option<Violation>, Unknown> {
+    let command = server_template(request, facts)?.and_then(|it| it.command(Component::ApiServer)).unwrap_or_default();
+    let allowed = command.list("requestheader-allowed-names");
+    let name = new.common_name();
+    if allowed.is_empty() || allowed.contains(&name.as_str()) {
+        return Ok(None);
     }
-    Ok(None)
+    let message = format!("{} is not among --requestheader-allowed-names", new.subject());
+    Ok(Some(file.violation(message, format!("issue it for CN={}", allowed.join(" or ")))))
 }
 
 #[cfg(test)]
@@ -116,6 +116,10 @@ mod tests {
         let server = |leaf| write("apiserver", &pki().cluster, leaf);
         let client = |leaf| write("apiserver-kubelet-client", &pki().cluster, leaf);
         let proxy = |leaf| write("front-proxy-client", &pki().front_proxy, leaf);
+        // What an edit of the flags makes of both counts.
+        let named = |flags: &[(&str, &str)]| world.edit_flags(Component::ApiServer, flags);
+        let other = ("proxy-client-cert-file", "/etc/kubernetes/pki/apiserver-kubelet-client.crt");
+        let allowed = ("requestheader-allowed-names", "kube-apiserver-kubelet-client");
         let (not_ca, _) = pki().cluster.issue(&Leaf::new("kubernetes"));
         let bundle = format!("{}{not_ca}", pki().cluster.pem());
         table(
@@ -134,6 +138,8 @@ mod tests {
                 ("a master's among others", client(Leaf { organizations: vec!["a", "system:masters"], ..Leaf::new("x") }), true),
                 ("a front proxy's", proxy(Leaf::new("front-proxy-client")), false),
                 ("a front proxy's of another name", proxy(Leaf::new("x")), true),
+                ("another one named for it", named(&[other]), true),
+                ("another one named for it, whose name is let in", named(&[other, allowed]), false),
                 ("a bundle with a leaf", world.update("Secret", "kube-system/ca", |it| put(it, "tls.crt", &bundle)), true),
             ],
         );

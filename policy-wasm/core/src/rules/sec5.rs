@@ -6,8 +6,7 @@ use super::certificates::before;
 use super::{Checked, Reach, Rule};
 use crate::component::Component;
 use crate::review::material::Written;
-use crate::review::pod::Pod;
-use crate::review::usage::templates;
+use crate::review::usage::server_template;
 use crate::review::{Facts, Request, Settings, Severity};
 use crate::x509::certificates;
 
@@ -42,7 +41,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
         let mut wanted = before(file).first().map(crate::x509::Certificate::names).unwrap_or_default();
         if of_server {
             wanted.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(ToOwned::to_owned));
-            wanted.extend(service_address(facts)?.map(|address| address.to_string()));
+            wanted.extend(service_address(request, facts)?.map(|address| address.to_string()));
         }
         wanted.sort();
         wanted.dedup();
@@ -57,14 +56,9 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
 }
 
 /// The address of the `kubernetes` Service: the first of the range.
-fn service_address(facts: &Facts) -> Result<Option<IpAddr>, crate::review::Unknown> {
-    for (component, template) in templates(facts)? {
-        if component == Component::ApiServer {
-            let command = Pod(template).command(component).unwrap_or_default();
-            return Ok(command.list("service-cluster-ip-range").first().and_then(|range| first(range)));
-        }
-    }
-    Ok(None)
+fn service_address(request: &Request, facts: &Facts) -> Result<Option<IpAddr>, crate::review::Unknown> {
+    let command = server_template(request, facts)?.and_then(|it| it.command(Component::ApiServer)).unwrap_or_default();
+    Ok(command.list("service-cluster-ip-range").first().and_then(|range| first(range)))
 }
 
 fn first(range: &str) -> Option<IpAddr> {
@@ -121,7 +115,11 @@ mod tests {
 
     #[test]
     fn every_name_stays() {
-        let world = secrets();
+        let mut world = secrets();
+        let again = pki().cluster.issue(&Leaf::server()).0;
+        put(world.object_mut("Secret", "kube-system/sa"), "again.crt", &again);
+        let named = |flags: &[(&str, &str)]| world.edit_flags(Component::ApiServer, flags);
+        let again = ("tls-cert-file", "/etc/kubernetes/pki/again.crt");
         let write = |change: fn(&mut Vec<&'static str>)| {
             let mut leaf = Leaf::server();
             change(&mut leaf.names);
@@ -143,6 +141,9 @@ mod tests {
                 ("a node less", write(|it| it.retain(|name| *name != "cp1")), true),
                 ("a wildcard for it", write(|it| it[0] = "*.example.org"), true),
                 ("none", write(Vec::clear), true),
+                ("another file", named(&[again]), false),
+                ("a client's for it", named(&[("tls-cert-file", "/etc/kubernetes/pki/apiserver-etcd-client.crt")]), true),
+                ("another file, for another range", named(&[again, ("service-cluster-ip-range", "10.97.0.0/16")]), true),
             ],
         );
     }

@@ -72,8 +72,16 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
 /// The components, with the flag, that show a leaf which this authority has signed.
 fn shown_by(written: &Written, authority: &Certificate, facts: &Facts) -> Result<Vec<String>, crate::review::Unknown> {
     let mut shown = Vec::new();
+    // Several flags name one file, and a signature takes a millisecond.
+    let mut known: Vec<(Certificate, bool)> = Vec::new();
     for (used, leaf) in leaves(written, facts)? {
-        if leaf.is_signed_by(authority) == Signed::Yes {
+        let is_signed = known.iter().find(|(it, _)| *it == leaf).map(|(_, is_signed)| *is_signed);
+        let is_signed = is_signed.unwrap_or_else(|| {
+            let is_signed = leaf.is_signed_by(authority) == Signed::Yes;
+            known.push((leaf, is_signed));
+            is_signed
+        });
+        if is_signed {
             shown.push(format!("{} --{}", used.component, used.flag));
         }
     }
@@ -106,6 +114,35 @@ mod tests {
     use super::*;
     use crate::rules::testing::{pki, put, secrets, table};
     use crate::x509::testing::{Authority, Leaf};
+
+    /// A key that no flag names may hold anything, until a DaemonSet's flag names it.
+    #[test]
+    fn a_flag_that_names_another_bundle_writes_too() {
+        let mut world = secrets();
+        let both = format!("{}{}", pki().cluster.pem(), Authority::new("kubernetes").pem());
+        let secret = world.object_mut("Secret", "kube-system/sa");
+        put(secret, "mine.crt", &Authority::new("mine").pem());
+        put(secret, "both.crt", &both);
+        let names = |flag: &str, file: &str| {
+            world.edit_container(Component::ApiServer, |it| {
+                for word in it["command"].as_array_mut().unwrap() {
+                    if word.as_str().unwrap().starts_with(&format!("--{flag}=")) {
+                        *word = serde_json::json!(format!("--{flag}=/etc/kubernetes/pki/{file}"));
+                    }
+                }
+            })
+        };
+        table(
+            &RULE,
+            &world,
+            [
+                ("an authority of one's own", names("client-ca-file", "mine.crt"), true),
+                ("one more beside it", names("client-ca-file", "both.crt"), false),
+                ("the same file again", names("client-ca-file", "ca.crt"), false),
+                ("the front proxy's is another one", names("requestheader-client-ca-file", "mine.crt"), true),
+            ],
+        );
+    }
 
     #[test]
     fn authorities_overlap() {

@@ -2,8 +2,10 @@
 
 use super::{Checked, Reach, Rule};
 use crate::component::Component;
-use crate::review::material::{Written, content};
-use crate::review::{Facts, Request, Settings, Severity};
+use crate::review::material::{Written, value_of};
+use crate::review::record::Edit;
+use crate::review::usage::{Use, uses};
+use crate::review::{Facts, Request, Settings, Severity, Unknown};
 use crate::x509::{PublicKey, from_private, public_keys};
 
 /// The rule.
@@ -18,7 +20,8 @@ pub const RULE: Rule = Rule {
           the old public key goes when the last token of it has lapsed.",
     evasion: "- A public key, a certificate or a private key in `--service-account-key-file`: each counts as its public \
               half.\n\
-              - Both halves replaced in one request: denied, since API servers start one after the other.",
+              - Both halves replaced in one request, or named by one edit of the DaemonSet: denied, since API servers start \
+              one after the other.",
     blind: "Whether every API server has started with the new public key, and when the last old token lapses. Taking an old \
             key away is denied; when its time has come, exempt the one object for the one user.",
     check,
@@ -68,19 +71,36 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
     Ok(violations)
 }
 
-/// The keys that API servers verify with before this request; `None` where they are on the nodes' disks.
+/// The keys that API servers verify with before this request; where nobody knows those, what they verify with after it.
+/// `None` where they are on the nodes' disks.
 fn verified(
     written: &Written,
     request: &Request,
     facts: &Facts,
-) -> Result<Option<Vec<PublicKey>>, crate::review::Unknown> {
+) -> Result<Option<Vec<PublicKey>>, Unknown> {
+    let edit = Edit::of_template(request, facts)?.filter(|edit| edit.component == Component::ApiServer);
+    if let Some(old) = edit.and_then(|edit| edit.old) {
+        let known = verified_by(&uses(Component::ApiServer, old.pod()), written, request, facts)?;
+        if known.is_some() {
+            return Ok(known);
+        }
+    }
+    verified_by(&written.all, written, request, facts)
+}
+
+fn verified_by(
+    uses: &[Use],
+    written: &Written,
+    request: &Request,
+    facts: &Facts,
+) -> Result<Option<Vec<PublicKey>>, Unknown> {
     let mut known = None;
-    for used in &written.all {
+    for used in uses {
         if used.component != Component::ApiServer || !VERIFY.contains(&used.flag.as_str()) {
             continue;
         }
         let pem = if written.is_here(used) {
-            content(used.store, &request.old_object).remove(&used.key)
+            value_of(used.store, &request.old_object, &used.key)
         } else {
             written.read(used, facts)?
         };
@@ -124,6 +144,27 @@ mod tests {
                 ("no key", edit(&world, &[("sa.key", &old_public)]), true),
             ],
         );
+        // The same by flags: what no flag names yet is judged when one does.
+        let mut kept = world.clone();
+        let sa = kept.object_mut("Secret", "kube-system/sa");
+        put(sa, "new.pub", &new_public);
+        put(sa, "new.key", &new.key());
+        let names = |world: &World, flags: &[(&str, &str)]| world.edit_flags(Component::ApiServer, flags);
+        let beside = ("service-account-key-file", "/etc/kubernetes/pki/sa.pub,/etc/kubernetes/pki/new.pub");
+        let sign = ("service-account-signing-key-file", "/etc/kubernetes/pki/new.key");
+        let mut second = kept.clone();
+        *second.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver") =
+            names(&kept, &[beside])["object"].clone();
+        table(
+            &RULE,
+            &kept,
+            [
+                ("another public key named", names(&kept, &[beside]), false),
+                ("another signing key named", names(&kept, &[sign]), true),
+                ("both named at once", names(&kept, &[beside, sign]), true),
+            ],
+        );
+        table(&RULE, &second, [("then the signing key", names(&second, &[sign]), false)]);
         let mut keyless = world.object("Secret", "kube-system/sa").clone();
         put(&mut keyless, "sa.pub", "no key");
         table(&RULE, &world, [("made without a key", crate::rules::testing::create(&keyless), true)]);

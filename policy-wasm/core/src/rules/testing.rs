@@ -113,6 +113,17 @@ impl World {
         self.edit(component, |it| change(&mut it["spec"]["template"]["spec"]["containers"][0]))
     }
 
+    /// An edit by which flags of a component have other values: `("client-ca-file", "/x")`.
+    pub(crate) fn edit_flags(&self, component: Component, flags: &[(&str, &str)]) -> Value {
+        self.edit_container(component, |it| {
+            let words = it["command"].as_array_mut().unwrap();
+            for (flag, value) in flags {
+                words.retain(|word| !word.as_str().unwrap().starts_with(&format!("--{flag}=")));
+                words.push(json!(format!("--{flag}={value}")));
+            }
+        })
+    }
+
     /// An edit of any object.
     pub(crate) fn update(&self, kind: &str, key: &str, change: impl FnOnce(&mut Value)) -> Value {
         let old = self.object(kind, key).clone();

@@ -29,7 +29,7 @@ impl Node {
 
     fn task(&self, content: &str) -> Checkpoint {
         let (manifests, state) = (self.dir.path().join("manifests"), self.dir.path().join("state"));
-        Checkpoint { manifests, state, content: content.to_owned() }
+        Checkpoint { manifests, state, content: content.to_owned(), both: false }
     }
 
     fn slot(&self, slot: &str) -> PathBuf {
@@ -57,6 +57,27 @@ fn pod(version: &str) -> String {
         ]},
     })
     .to_string()
+}
+
+#[test]
+fn both_generations_become_the_same() {
+    let node = Node::new();
+    node.checkpoint("v1");
+    node.checkpoint("v2");
+    let both = || Checkpoint { both: true, ..node.task(&pod("v3")) }.run().unwrap();
+    let written = both();
+    assert_eq!((written.generation, written.changed), (4, true));
+    for slot in SLOTS {
+        for file in [node.slot(slot), node.copy(slot)] {
+            assert!(fs::read_to_string(file).unwrap().contains("kube-scheduler:v3"), "{slot}");
+        }
+    }
+    let again = both();
+    assert_eq!((again.generation, again.changed), (4, false));
+    // A kill between the two.
+    node.checkpoint("v4");
+    let other = Checkpoint { both: true, ..node.task(&pod("v4")) }.run().unwrap();
+    assert_eq!((other.generation, other.changed), (6, true));
 }
 
 #[test]

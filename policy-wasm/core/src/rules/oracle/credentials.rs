@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::daemonsets::{references, volume_at};
+use super::daemonsets::{Edit, references, volume_at};
 use super::flags::Line;
 use super::judge::{
     COMPONENTS, Case, IDENTITIES, NOW, SERVER, Said, annotation, bridges, container, empty, get, keys, list,
@@ -58,29 +58,39 @@ pub(super) struct Use {
     key: String,
 }
 
+/// Every file of the control plane, as its templates will be after the request.
 pub(super) fn uses(case: &Case) -> Vec<Use> {
+    (0..3).flat_map(|component| files_of(component, &template(case, component))).flatten().collect()
+}
+
+/// A component's template, as it will be.
+fn template(case: &Case, component: usize) -> Value {
+    match case.edit().filter(|it| it.component == component) {
+        Some(edit) => edit.new.clone(),
+        None => case.daemonset(component)["spec"]["template"].clone(),
+    }
+}
+
+/// The command line of the API servers, as it will be.
+fn server(case: &Case) -> Line {
+    Line::of(SERVER, container(&template(case, SERVER), SERVER))
+}
+
+/// By file that a flag names: each source that could hold it.
+fn files_of(component: usize, template: &Value) -> Vec<Vec<Use>> {
+    let own = container(template, component);
+    let line = Line::of(component, own);
     let mut found = Vec::new();
-    for component in 0..3 {
-        let template = &case.daemonset(component)["spec"]["template"];
-        let own = container(template, component);
-        let line = Line::of(component, own);
-        for flag in line.names() {
-            for path in
-                line.values(flag).into_iter().flat_map(|it| it.split(',')).filter(|it| it.starts_with('/'))
-            {
-                let Some((volume, inside)) = volume_at(template, own, path) else { continue };
-                for (is_secret, name, source) in sources(volume) {
-                    if let Some(key) = key_at(source, &inside) {
-                        found.push(Use {
-                            component,
-                            flag: flag.to_owned(),
-                            is_secret,
-                            name: name.to_owned(),
-                            key,
-                        });
-                    }
-                }
-            }
+    for flag in line.names() {
+        for path in
+            line.values(flag).into_iter().flat_map(|it| it.split(',')).filter(|it| it.starts_with('/'))
+        {
+            let Some((volume, inside)) = volume_at(template, own, path) else { continue };
+            let held = sources(volume).into_iter().filter_map(|(is_secret, name, source)| {
+                let (flag, name, key) = (flag.to_owned(), name.to_owned(), key_at(source, &inside)?);
+                Some(Use { component, flag, is_secret, name, key })
+            });
+            found.push(held.collect());
         }
     }
     found
@@ -124,7 +134,6 @@ pub(super) fn content(is_secret: bool, object: &Value) -> BTreeMap<String, Strin
 
 /// A key that a write changes, and which flags name it.
 pub(super) struct File {
-    key: String,
     uses: Vec<Use>,
     pub(super) new: String,
     pub(super) old: Option<String>,
@@ -144,8 +153,11 @@ impl File {
     }
 }
 
-/// The keys that a write of something guarded changes, of those that a flag names.
+/// The keys that a write of something guarded changes, of those that a flag names; and those that a flag names anew.
 pub(super) fn files(case: &Case) -> Option<Vec<File>> {
+    if let Some(edit) = case.edit() {
+        return edit.changed.then(|| named_anew(case, edit));
+    }
     let is_secret = guarded(case).filter(|_| case.writes())?;
     let (new, old) = (content(is_secret, case.object()), content(is_secret, case.old()));
     if case.namespace() != "kube-system" {
@@ -158,10 +170,36 @@ pub(super) fn files(case: &Case) -> Option<Vec<File>> {
         let of_key = |it: &Use| it.is_secret == is_secret && it.name == case.name() && it.key == key;
         let uses: Vec<Use> = all.iter().filter(|it| of_key(it)).cloned().collect();
         if !uses.is_empty() && old.as_ref() != Some(&value) {
-            files.push(File { key, uses, new: value, old });
+            files.push(File { uses, new: value, old });
         }
     }
     Some(files)
+}
+
+/// What the flags of a DaemonSet name that they did not name before.
+fn named_anew(case: &Case, edit: &Edit) -> Vec<File> {
+    let after = files_of(edit.component, &edit.new);
+    let before: Vec<Use> = edit.old.iter().flat_map(|it| files_of(edit.component, it)).flatten().collect();
+    let mut found = Vec::new();
+    for file in &after {
+        let there = file.iter().any(|it| read(case, it).is_some());
+        for used in file.iter().filter(|it| !before.contains(it)) {
+            // One of the sources has it, or none, and then the component finds nothing.
+            let new = read(case, used);
+            if new.is_none() && there {
+                continue;
+            }
+            let stays = |it: &Use| after.iter().flatten().any(|after| after == it);
+            let gone = before.iter().filter(|it| it.flag == used.flag && !stays(it));
+            let old: Vec<String> = gone.filter_map(|it| read(case, it)).collect();
+            found.push(File {
+                uses: vec![used.clone()],
+                new: new.unwrap_or_default(),
+                old: (!old.is_empty()).then(|| old.join("\n")),
+            });
+        }
+    }
+    found
 }
 
 /// Whether a use is of the object that is written.
@@ -177,6 +215,11 @@ fn read(case: &Case, used: &Use) -> Option<String> {
         case.find(if used.is_secret { "Secret" } else { "ConfigMap" }, "kube-system", &used.name)
     };
     content(used.is_secret, object).remove(&used.key)
+}
+
+/// What a use finds until the write.
+fn before(case: &Case, used: &Use) -> Option<String> {
+    if here(case, used) { content(used.is_secret, case.old()).remove(&used.key) } else { read(case, used) }
 }
 
 /// What a component's flag names, after the write.
@@ -238,8 +281,9 @@ pub(super) fn sec2(case: &Case) -> Said {
         let Some(key) = all.iter().find(|it| it.component == used.component && it.flag == pair.1) else {
             continue;
         };
-        let touched = files.iter().any(|it| it.key == used.key || it.key == key.key);
-        if !here(case, used) || !here(case, key) || !touched {
+        let touched = files.iter().any(|it| it.uses.contains(used) || it.uses.contains(key));
+        let at_once = case.edit().is_some() || (here(case, used) && here(case, key));
+        if !at_once || !touched {
             continue;
         }
         let chain = read(case, used).and_then(|it| certificates(&it)).unwrap_or_default();
@@ -297,7 +341,7 @@ pub(super) fn sec4(case: &Case) -> Said {
             bad |= first.master && !file.before().first().is_some_and(|it| it.master);
         }
         if file.is_for("proxy-client-cert-file") {
-            let line = Line::of(SERVER, container(&case.daemonset(SERVER)["spec"]["template"], SERVER));
+            let line = server(case);
             let names = line.items("requestheader-allowed-names");
             bad |= !names.is_empty() && !names.contains(&first.name);
         }
@@ -322,10 +366,11 @@ pub(super) fn sec5(case: &Case) -> Said {
             wanted.extend(
                 ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(ToOwned::to_owned),
             );
-            // The one range of the cases; its first address.
-            let line = Line::of(SERVER, container(&case.daemonset(SERVER)["spec"]["template"], SERVER));
-            if line.items("service-cluster-ip-range") == ["10.96.0.0/12"] {
-                wanted.push("10.96.0.1".to_owned());
+            // The first address of each range of the cases.
+            match server(case).items("service-cluster-ip-range").first() {
+                Some(&"10.96.0.0/12") => wanted.push("10.96.0.1".to_owned()),
+                Some(&"10.97.0.0/16") => wanted.push("10.97.0.1".to_owned()),
+                _ => {}
             }
         }
         bad |= wanted.iter().any(|name| !new.names.iter().any(|it| it.to_lowercase() == *name));
@@ -391,15 +436,16 @@ pub(super) fn sec7(case: &Case) -> Said {
             bad = true;
             continue;
         };
-        // What API servers verify with until this write is through.
-        let mut known = Vec::new();
-        for used in case.uses().iter().filter(|it| it.component == SERVER && it.flag == verify) {
-            let before = if here(case, used) {
-                content(used.is_secret, case.old()).remove(&used.key)
-            } else {
-                read(case, used)
-            };
-            known.extend(before.and_then(|it| public_keys(&it)).unwrap_or_default());
+        // What API servers verify with until this write is through; where nobody knows that, what they then do.
+        let verifies = |uses: &[Use]| -> Vec<usize> {
+            let own = uses.iter().filter(|it| it.component == SERVER && it.flag == verify);
+            own.filter_map(|it| public_keys(&before(case, it)?)).flatten().collect()
+        };
+        let server = case.edit().filter(|it| it.component == SERVER).and_then(|it| it.old.as_ref());
+        let mut known: Vec<usize> =
+            server.map(|it| verifies(&files_of(SERVER, it).concat())).unwrap_or_default();
+        if known.is_empty() {
+            known = verifies(case.uses());
         }
         bad |= !known.is_empty() && !known.contains(&key);
     }

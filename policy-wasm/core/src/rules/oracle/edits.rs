@@ -15,7 +15,7 @@ pub(super) use access::{
 };
 pub(super) use configurations::{CLUSTER_CONFIG, CONFIG};
 pub(super) use credentials::SECRET;
-pub(super) use daemonsets::DAEMONSET;
+pub(super) use daemonsets::{DAEMONSET, FILES};
 pub(super) use pods::{BRIDGE, CONTROL_PLANE_POD, POD, TASK, WORKLOAD};
 
 /// Changes an object in the way of a number.

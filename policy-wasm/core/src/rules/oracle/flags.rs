@@ -328,9 +328,12 @@ fn of_server(new: &Line, old: &Line) -> bool {
     let nothing_before = old.flags.is_empty();
     let mut bad = false;
     let (modes, before) = (new.items("authorization-mode"), old.items("authorization-mode"));
+    // An API server knows no mode with a blank.
+    let exact: Vec<&str> =
+        new.values("authorization-mode").into_iter().flat_map(|it| it.split(',')).collect();
     for mode in ["Node", "RBAC"] {
         let was = nothing_before || old.has("authorization-config") || before.contains(&mode);
-        bad |= !new.has("authorization-config") && was && !modes.contains(&mode);
+        bad |= !new.has("authorization-config") && was && !exact.contains(&mode);
     }
     bad |= modes.contains(&"AlwaysAllow") && !before.contains(&"AlwaysAllow");
     bad |= !nothing_before && new.on("anonymous-auth", true) && !old.on("anonymous-auth", true);

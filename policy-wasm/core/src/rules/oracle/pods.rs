@@ -37,7 +37,9 @@ pub(super) fn po1(case: &Case) -> Said {
 
 pub(super) fn po2(case: &Case) -> Said {
     let sub = case.sub();
-    if case.resource() != "/pods" || !case.updates() || !["", "ephemeralcontainers", "resize"].contains(&sub)
+    if case.resource() != "/pods"
+        || !case.updates()
+        || !["", "ephemeralcontainers", "resize", "status"].contains(&sub)
     {
         return None;
     }
@@ -45,14 +47,25 @@ pub(super) fn po2(case: &Case) -> Said {
     if !ours(case, new) && !ours(case, old) {
         return Some(false);
     }
-    if !sub.is_empty() {
+    if ["ephemeralcontainers", "resize"].contains(&sub) {
         return Some(true);
     }
-    if case.by("daemon-set-controller") {
+    if sub.is_empty() && case.by("daemon-set-controller") {
         return Some(false);
     }
+    let controllers = [
+        "controller-manager",
+        "daemon-set-controller",
+        "node-controller",
+        "pod-garbage-collector",
+        "scheduler",
+    ];
+    let tells = case.kubelet() == Some(node_of(old))
+        || case.user() == "system:serviceaccount:kube-system:disruption-controller"
+        || controllers.iter().any(|it| case.by(it));
     let belongs = ["labels", "ownerReferences", "finalizers"];
-    let mut bad = case.changes(&["spec"]) || belongs.iter().any(|it| case.changes(&["metadata", it]));
+    let mut bad = sub == "status" && case.changes(&["status"]) && !tells;
+    bad |= case.changes(&["spec"]) || belongs.iter().any(|it| case.changes(&["metadata", it]));
     let names = [keys(&new["metadata"], "annotations"), keys(&old["metadata"], "annotations")].concat();
     for name in names.into_iter().filter(|it| case.changes(&["metadata", "annotations", it])) {
         if name == "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint" {
@@ -295,8 +308,13 @@ pub(super) fn po6(case: &Case) -> Said {
     Some(to_control_plane && !case.by("scheduler"))
 }
 
+/// Whether the labels of a node may be written: its status brings them too.
+fn labels_node(case: &Case) -> bool {
+    case.resource() == "/nodes" && (case.writes() || (case.updates() && case.sub() == "status"))
+}
+
 pub(super) fn node1(case: &Case) -> Said {
-    if !case.is("/nodes") || !case.writes() {
+    if !labels_node(case) {
         return None;
     }
     let (new, old) = (case.object(), case.old());
@@ -319,7 +337,7 @@ pub(super) fn node1(case: &Case) -> Said {
 }
 
 pub(super) fn node2(case: &Case) -> Said {
-    if !case.is("/nodes") || !case.writes() {
+    if !labels_node(case) {
         return None;
     }
     let names =

@@ -47,6 +47,9 @@ pub(super) const TARGETS: &[Target] = &[
     target(2, token, edits::ANY),
     target(4, |world, n| of(world, "UPDATE", "Node", NODES[n % 4]), edits::NODE),
     target(2, |world, n| of(world, "DELETE", "Node", NODES[n % 4]), edits::NODE),
+    target(3, |world, n| through_status(of(world, "UPDATE", "Node", NODES[n % 4])?), edits::NODE),
+    target(4, |world, n| through_status(of(world, "UPDATE", "Pod", &pod_name(n))?), edits::CONTROL_PLANE_POD),
+    target(6, named_file, edits::FILES),
     target(2, new_node, edits::NODE),
     target(2, node_proxy, edits::ANY),
     target(2, namespace, edits::NAMESPACE),
@@ -66,7 +69,7 @@ pub(super) const TARGETS: &[Target] = &[
 ];
 
 /// Who asks.
-pub(super) const USERS: [(&str, &str); 16] = [
+pub(super) const USERS: [(&str, &str); 18] = [
     ("ann", "system:authenticated"),
     ("system:serviceaccount:kube-system:daemon-set-controller", "system:serviceaccounts"),
     ("system:serviceaccount:kube-system:generic-garbage-collector", "system:serviceaccounts"),
@@ -83,6 +86,8 @@ pub(super) const USERS: [(&str, &str); 16] = [
     ("system:serviceaccount:kube-system:bootstrap-signer", "system:serviceaccounts"),
     ("system:serviceaccount:kube-system:root-ca-cert-publisher", "system:serviceaccounts"),
     ("system:serviceaccount:rotation:rotator", "system:serviceaccounts"),
+    ("system:serviceaccount:kube-system:pod-garbage-collector", "system:serviceaccounts"),
+    ("system:serviceaccount:kube-system:disruption-controller", "system:serviceaccounts"),
 ];
 
 const SECRETS: [&str; 13] = [
@@ -122,6 +127,19 @@ fn of(world: &World, operation: &str, kind: &str, name: &str) -> Option<Value> {
     let api = found["apiVersion"].as_str()?;
     let new = (operation != "DELETE").then_some(found);
     Some(review(operation, api, kind, new, Some(found)))
+}
+
+/// The same write, by way of the status.
+fn through_status(mut request: Value) -> Option<Value> {
+    request["subResource"] = json!("status");
+    Some(request)
+}
+
+/// A DaemonSet whose flags are about to name other files: edited, or now and then made again.
+fn named_file(world: &World, n: usize) -> Option<Value> {
+    let name = component(n).daemonset_name();
+    let request = of(world, "UPDATE", "DaemonSet", name)?;
+    Some(if (n / 3).is_multiple_of(8) { create(&request["object"]) } else { request })
 }
 
 fn daemonset_sub(world: &World, n: usize) -> Option<Value> {

@@ -56,14 +56,30 @@ fn stored() -> World {
     let sa = world.object_mut("Secret", "kube-system/sa");
     put(sa, "sa.pub", made.public("other"));
     put(sa, "sa.key", made.key("other"));
+    // What no flag names yet.
+    for (key, text) in [
+        ("one.crt", made.certificate("other")),
+        ("both.crt", &format!("{}{}", made.certificate("cluster"), made.certificate("other"))),
+        ("longer.crt", made.certificate("server-longer")),
+        ("longer.key", made.key("server-longer")),
+        ("less.crt", made.certificate("server-less")),
+        ("shorter.crt", made.certificate("server-shorter")),
+        ("foreign.crt", made.certificate("server-of-other")),
+        ("new.pub", made.public("twin")),
+        ("new.key", made.key("twin")),
+    ] {
+        put(world.object_mut("Secret", "kube-system/sa"), key, text);
+    }
+    let encrypted = world.object_mut("Secret", "kube-system/encryption");
+    put(encrypted, "second.yaml", &encryption(&["one", "two"]));
+    put(encrypted, "changed.yaml", &encryption(&["two"]));
     for (name, who) in [("controller-manager.conf", "manager"), ("scheduler.conf", "scheduler")] {
-        let text = kubeconfig(
-            "https://10.0.0.10:6443",
-            made.certificate("cluster"),
-            made.certificate(who),
-            made.key(who),
-        );
-        put(world.object_mut("Secret", &format!("kube-system/{name}")), name, &text);
+        let lead = |server: &str| {
+            kubeconfig(server, made.certificate("cluster"), made.certificate(who), made.key(who))
+        };
+        let secret = world.object_mut("Secret", &format!("kube-system/{name}"));
+        put(secret, name, &lead("https://10.0.0.10:6443"));
+        put(secret, "other.conf", &lead("https://10.9.9.9:6443"));
     }
     // What the API servers read from a ConfigMap.
     let other = configured();
@@ -72,6 +88,19 @@ fn stored() -> World {
     let object = world.object_mut("ConfigMap", "kube-system/apiserver-config");
     object["data"]["policies.yaml"] =
         json!(format!("{}---\n{}", policy("one", "false"), policy("two", "false")));
+    let own = "apiVersion: apiserver.config.k8s.io/v1\nkind: ";
+    for (key, text) in [
+        ("nothing.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: []\n".to_owned()),
+        ("open.yaml", format!("{own}AuthenticationConfiguration\nanonymous: {{enabled: true}}\n")),
+        (
+            "same.yaml",
+            format!("{own}AuthorizationConfiguration\nauthorizers: [{{type: Node}}, {{type: RBAC}}]\n"),
+        ),
+        ("weak.yaml", format!("{own}AuthorizationConfiguration\nauthorizers: [{{type: AlwaysAllow}}]\n")),
+        ("other.yaml", format!("{own}AdmissionConfiguration\nplugins: []\n")),
+    ] {
+        object["data"][key] = json!(text);
+    }
     mount(
         &mut world,
         Component::ApiServer,
@@ -84,7 +113,8 @@ fn stored() -> World {
         ],
     );
     world.objects.push(object_of("v1", "ConfigMap", "kube-system", "scheduler-config", &json!({"data": {
-        "config.yaml": "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles: []\n"}})));
+        "config.yaml": "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles: []\n",
+        "single.yaml": "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nleaderElection: {leaderElect: false}\n"}})));
     mount(&mut world, Component::Scheduler, "scheduler-config", &["--config=/etc/config/config.yaml"]);
     others(&mut world);
     world

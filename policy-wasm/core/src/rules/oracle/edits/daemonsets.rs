@@ -31,6 +31,7 @@ const WORDS: &[&str] = &[
     "--authorization-mode",
     "AlwaysAllow",
     "--authorization_mode=Node,RBAC",
+    "--authorization-mode=Node,RBAC ",
     "--authorization-config=/etc/kubernetes/pki/a",
     "--disable-admission-plugins=PodSecurity,ValidatingAdmissionWebhook",
     "--disable-admission-plugins=DefaultStorageClass",
@@ -401,4 +402,146 @@ pub(in crate::rules::oracle) const DAEMONSET: &[Edit] = &[
     },
     |it, n| METADATA[n % METADATA.len()](it, n / METADATA.len()),
     |it, n| METADATA[n % METADATA.len()](it, n / METADATA.len()),
+];
+
+/// Flags that name files, with what a file for them is called in the clusters: the one that there is, and others.
+const NAMED: &[(&str, &[&str])] = &[
+    ("client-ca-file", &["ca.crt", "both.crt", "one.crt", "front-proxy-ca.crt"]),
+    ("requestheader-client-ca-file", &["front-proxy-ca.crt", "one.crt", "ca.crt", "both.crt"]),
+    ("etcd-cafile", &["etcd/ca.crt", "one.crt"]),
+    ("root-ca-file", &["ca.crt", "both.crt", "one.crt"]),
+    (
+        "tls-cert-file",
+        &[
+            "apiserver.crt",
+            "longer.crt",
+            "less.crt",
+            "shorter.crt",
+            "foreign.crt",
+            "apiserver-kubelet-client.crt",
+        ],
+    ),
+    ("tls-private-key-file", &["apiserver.key", "longer.key", "apiserver-kubelet-client.key", "sa.key"]),
+    ("kubelet-client-certificate", &["apiserver-kubelet-client.crt", "longer.crt", "front-proxy-client.crt"]),
+    ("kubelet-client-key", &["apiserver-kubelet-client.key", "front-proxy-client.key"]),
+    ("proxy-client-cert-file", &["front-proxy-client.crt", "apiserver-kubelet-client.crt"]),
+    ("proxy-client-key-file", &["front-proxy-client.key", "apiserver-kubelet-client.key"]),
+    ("etcd-certfile", &["apiserver-etcd-client.crt", "longer.crt"]),
+    ("etcd-keyfile", &["apiserver-etcd-client.key", "longer.key"]),
+    ("cluster-signing-cert-file", &["ca.crt", "one.crt", "longer.crt"]),
+    ("cluster-signing-key-file", &["ca.key", "longer.key"]),
+    ("service-account-key-file", &["sa.pub", "new.pub", "sa.key"]),
+    ("service-account-signing-key-file", &["sa.key", "new.key"]),
+    ("service-account-private-key-file", &["sa.key", "new.key"]),
+    ("encryption-provider-config", &["encryption.yaml", "second.yaml", "changed.yaml"]),
+];
+
+/// The same of configurations, and of kubeconfigs.
+const CONFIGURED: &[(&str, &[&str])] = &[
+    ("audit-policy-file", &["/etc/config/audit.yaml", "/etc/config/nothing.yaml"]),
+    ("authentication-config", &["/etc/config/authentication.yaml", "/etc/config/open.yaml"]),
+    (
+        "authorization-config",
+        &["/etc/config/authorization.yaml", "/etc/config/same.yaml", "/etc/config/weak.yaml"],
+    ),
+    ("admission-control-config-file", &["/etc/config/admission.yaml", "/etc/config/other.yaml"]),
+    ("config", &["/etc/config/config.yaml", "/etc/config/single.yaml"]),
+    (
+        "kubeconfig",
+        &[
+            "/etc/kubernetes/scheduler.conf",
+            "/etc/kubernetes/controller-manager.conf",
+            "/etc/kubernetes/other.conf",
+        ],
+    ),
+    (
+        "authentication-kubeconfig",
+        &[
+            "/etc/kubernetes/scheduler.conf",
+            "/etc/kubernetes/controller-manager.conf",
+            "/etc/kubernetes/other.conf",
+        ],
+    ),
+];
+
+/// Lets a flag name a file: instead of the one that it names, or beside it.
+fn name(object: &mut Value, flag: &str, file: &str, beside: bool) {
+    let command = at(container(object), &["command"]);
+    let word = json!(format!("--{flag}={file}"));
+    let prefix = format!("--{flag}=");
+    let words = command.as_array_mut().into_iter().flatten();
+    let mut named = words.filter(|it| it.as_str().is_some_and(|it| it.starts_with(&prefix)));
+    match named.next().filter(|_| !beside) {
+        Some(old) => *old = word,
+        None => push(command, word),
+    }
+}
+
+/// A flag that the component has, where it has any of them.
+fn choose<'a>(object: &mut Value, all: &'a [(&str, &[&str])], n: usize) -> (&'a str, &'a [&'a str]) {
+    let command = at(container(object), &["command"]).to_string();
+    let mut own: Vec<_> = all.iter().filter(|it| command.contains(&format!("\"--{}=", it.0))).collect();
+    if own.is_empty() || n.is_multiple_of(16) {
+        own = all.iter().collect();
+    }
+    *own[n / 16 % own.len()]
+}
+
+fn rename(object: &mut Value, n: usize) {
+    let (flag, files) = choose(object, NAMED, n);
+    let n = n / 288;
+    let others = ["missing.crt", "sub/x.crt"];
+    let file = if n.is_multiple_of(12) { others[n / 12 % 2] } else { files[n / 12 % files.len()] };
+    let path = format!("/etc/kubernetes/pki/{file}");
+    name(object, flag, &path, n % 12 == 1);
+}
+
+fn reconfigure(object: &mut Value, n: usize) {
+    let (flag, files) = choose(object, CONFIGURED, n);
+    let n = n / 112;
+    let file = if n.is_multiple_of(12) { "/etc/config/missing.yaml" } else { files[n / 12 % files.len()] };
+    name(object, flag, file, n % 12 == 1);
+}
+
+/// Edits by which flags name other files.
+pub(in crate::rules::oracle) const FILES: &[Edit] = &[
+    rename,
+    rename,
+    rename,
+    rename,
+    reconfigure,
+    reconfigure,
+    |it, n| {
+        // A certificate with its key, or a signing key with its public half.
+        let (one, other) = [
+            (("tls-cert-file", "longer.crt"), ("tls-private-key-file", "longer.key")),
+            (
+                ("tls-cert-file", "apiserver-kubelet-client.crt"),
+                ("tls-private-key-file", "apiserver-kubelet-client.key"),
+            ),
+            (("service-account-key-file", "new.pub"), ("service-account-signing-key-file", "new.key")),
+            (
+                ("proxy-client-cert-file", "apiserver-kubelet-client.crt"),
+                ("proxy-client-key-file", "apiserver-kubelet-client.key"),
+            ),
+        ][n % 4];
+        for (flag, file) in [one, other] {
+            name(
+                it,
+                flag,
+                &format!("/etc/kubernetes/pki/{file}"),
+                flag == "service-account-key-file" && n / 4 % 2 == 0,
+            );
+        }
+    },
+    |it, n| {
+        let names = ["", "front-proxy-client", "kube-apiserver-kubelet-client", "x"][n % 4];
+        name(it, "requestheader-allowed-names", names, false);
+    },
+    |it, n| drop_from(at(pod_spec(it), &["volumes", "0", "projected", "sources"]), n),
+    |it, _| {
+        let source = json!({"secret": {"name": "mine"}});
+        push(at(pod_spec(it), &["volumes", "0", "projected", "sources"]), source);
+    },
+    |it, n| push(at(container(it), &["command"]), json!(word(n))),
 ];

@@ -283,6 +283,9 @@ pub(in crate::rules::oracle) const CONTROL_PLANE_POD: &[Edit] = &[
             .clone()
     },
     |it, n| *at(it, &["spec", "nodeName"]) = json!(["cp1", "w"][n % 2]),
+    |it, n| {
+        *at(it, &["status", "conditions"]) = json!([{"type": "Ready", "status": (["True", "False"][n % 2])}])
+    },
     of_pod,
     |it, n| METADATA[n % METADATA.len()](it, n / METADATA.len()),
     |it, n| METADATA[n % METADATA.len()](it, n / METADATA.len()),

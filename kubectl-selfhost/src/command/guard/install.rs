@@ -1,0 +1,347 @@
+//! `guard install`: the server, the API servers' certificate for it, and last the registration.
+//!
+//! Invariant: nothing is denied before every API server that can be reached was seen to ask the guard, and one that does
+//! not ask it takes the registration away again.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt as _};
+use selfhost_core::component::Component;
+use selfhost_core::finding::{Code, Finding};
+use selfhost_core::labels;
+use selfhost_core::review::Settings;
+use selfhost_core::review::settings::Guard;
+use selfhost_core::rules::Reach;
+use serde_json::{Value, json};
+
+use super::super::journal;
+use super::super::operate::{Job, Operator, Planner, pinned};
+use super::{settings, status};
+use crate::api::{self, ApiError, call};
+use crate::cli::global::Global;
+use crate::cli::guard::Install;
+use crate::cli::operation::{DryRun, Operation};
+use crate::cli::output::Format;
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::guard::canary::Answer;
+use crate::guard::credentials::Credentials;
+use crate::guard::objects::{self, Installation};
+use crate::guard::register::{self, Wanted};
+use crate::guard::servers::{self, Server};
+use crate::guard::{address, place, write};
+use crate::inventory::Inventory;
+use crate::node_task::why_not_started;
+use crate::operation::record::{Asked, Record};
+use crate::plan::{Goal, Plan};
+use crate::progress::Progress;
+use crate::template::guard::KUBECONFIG;
+use crate::terminal::Terminal;
+
+/// The first minor at which what is registered is there and stable: conditions of webhooks, and policies in CEL.
+const OLDEST_MINOR: u32 = 30;
+
+/// How long the guard's Pods may take: images, and a policy that is compiled on a busy node.
+const READY: Duration = Duration::from_secs(180);
+
+/// How long an API server may take to hear of a registration.
+const HEARD: Duration = Duration::from_secs(30);
+
+/// What is to be there in the end.
+struct Goalpost<'a> {
+    args: &'a Install,
+    guard: Guard,
+    settings: Value,
+    credentials: Credentials,
+    secrets: BTreeSet<String>,
+    config_maps: BTreeSet<String>,
+    /// The image of the node part, by digest where it is known.
+    node_image: String,
+    api_port: u16,
+}
+
+impl Goalpost<'_> {
+    fn objects(&self) -> Vec<Value> {
+        objects::all(&Installation {
+            guard: &self.guard,
+            image: &self.args.guard_image,
+            node_image: &self.node_image,
+            settings: &self.settings,
+            credential: &self.credentials.name(),
+            port: self.args.port,
+            api_port: self.api_port,
+            secrets: &self.secrets,
+            config_maps: &self.config_maps,
+        })
+    }
+
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            guard: &self.guard,
+            authority: self.credentials.authority(),
+            port: self.args.port,
+            reach: if self.args.wide { Reach::Wide } else { Reach::Named },
+            secrets: &self.secrets,
+            config_maps: &self.config_maps,
+        }
+    }
+}
+
+/// Plans, asks, installs, swaps, registers.
+pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let (written, read) = settings::read(args.settings.as_deref())?;
+    let operator = Operator::connect(global, &args.operation).await?;
+    let client = operator.connection().client().clone();
+    let inventory = operator.observe().await?;
+    if let Some(finding) = too_old(&inventory).or(another_place(&client, &read.guard).await?) {
+        return operator.refuse(terminal, &[finding]);
+    }
+    let (credentials, replaced) = credentials(&client, &read.guard, args.port).await?;
+    let credential = credentials.name();
+    let record = Record {
+        asked: Asked { guard_credential: Some(credential.clone()), ..Asked::default() },
+        ..Record::default()
+    };
+    let node_image =
+        pinned(&inventory, &args.operation.node_image).unwrap_or_else(|| args.operation.node_image.clone());
+    let planner: Planner<'_> = &|inventory, pinned| {
+        journal::plan(&Goal::Arm, &record, &[], inventory, pinned.unwrap_or(&args.operation.node_image))
+    };
+    let plan = match planner(&inventory, Some(&node_image)) {
+        Ok(plan) => plan,
+        Err(findings) => return operator.refuse(terminal, &findings),
+    };
+    let goalpost = goalpost(args, written, &read, credentials, &inventory, &plan, node_image);
+    if args.operation.dry_run != DryRun::None {
+        return dry_run(&operator, &goalpost, planner, &inventory, &plan, terminal).await;
+    }
+    if !operator.confirmed(terminal, &plan)? {
+        writeln!(terminal.err, "Nothing was changed.")?;
+        return Ok(Exit::Failure);
+    }
+    let progress = Progress::to_stderr();
+    if replaced && register::unregister(&client, &goalpost.guard).await? {
+        // What they know each other by now would not do in the middle of the change.
+        progress.note("the guard gets other certificates, and is not registered until it has them");
+    }
+    put_up(&client, &goalpost, &inventory, &progress).await?;
+    progress.end();
+    if !plan.is_empty() {
+        let agreed = Operation { yes: true, ..args.operation.clone() };
+        let swapped = operator.with(&agreed);
+        let job = Job { planner, asked: record.asked.clone(), rolls_back: true };
+        let exit = swapped.run(&job, terminal).await?;
+        if exit != Exit::Success {
+            return Ok(exit);
+        }
+    }
+    let servers = register_and_try(&operator, &goalpost, &plan, &progress).await?;
+    progress.end();
+    status::write_servers(terminal, args.operation.output, &servers)?;
+    if matches!(args.operation.output, Format::Table | Format::Wide) {
+        writeln!(terminal.out, "The guard is installed.\nNext: kubectl selfhost guard scope")?;
+    }
+    Ok(Exit::Success)
+}
+
+fn too_old(inventory: &Inventory) -> Option<Finding> {
+    let version = inventory.server_version.as_ref()?;
+    (version.minor < OLDEST_MINOR).then(|| {
+        Finding::new(
+            Code::PlanOnly,
+            format!("API server {version}"),
+            format!("is older than v1.{OLDEST_MINOR}: it cannot be told to ask the guard about some objects and no others"),
+        )
+        .hint("what the rules say of a change: kubectl selfhost guard test FILE --live")
+    })
+}
+
+/// A guard that is installed elsewhere, by other settings: two would judge the same.
+async fn another_place(client: &Client, wanted: &Guard) -> Result<Option<Finding>, Failure> {
+    let found = place::find(client).await?.filter(|found| found != wanted);
+    Ok(found.map(|found| {
+        let message = format!("is installed already, as {}/{}", found.namespace, found.name);
+        Finding::new(Code::GuardInstalled, "guard", message).hint("kubectl selfhost guard uninstall")
+    }))
+}
+
+/// Those that are there, if they are whole, valid, and for this port, or new ones. Tells whether they take the place of
+/// others.
+async fn credentials(client: &Client, guard: &Guard, port: u16) -> Result<(Credentials, bool), Failure> {
+    let now = Timestamp::now();
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &guard.namespace);
+    let Some(secret) = api::get(&secrets, &guard.name).await? else {
+        return Ok((Credentials::make(now, port)?, true));
+    };
+    let found = Credentials::of(secret, now).ok().filter(|found| {
+        let kubeconfig: Value = serde_json::from_slice(&found.files[KUBECONFIG]).unwrap_or_default();
+        kubeconfig["users"][0]["name"] == address::host(port)
+    });
+    match found {
+        Some(found) => Ok((found, false)),
+        None => Ok((Credentials::make(now, port)?, true)),
+    }
+}
+
+fn goalpost<'a>(
+    args: &'a Install,
+    written: Value,
+    read: &Settings,
+    credentials: Credentials,
+    inventory: &Inventory,
+    plan: &Plan,
+    node_image: String,
+) -> Goalpost<'a> {
+    let [mut secrets, mut config_maps] = objects::mounted(inventory);
+    secrets.extend(read.secrets.iter().cloned());
+    config_maps.extend(read.config_maps.iter().cloned());
+    let mut settings = written;
+    // The node part's Pods are privileged: the rules admit them by their image.
+    if settings.get("nodeImages").is_none() {
+        settings["nodeImages"] = json!([node_image]);
+    }
+    let api_port = plan.port(Component::ApiServer);
+    let guard = read.guard.clone();
+    Goalpost { args, guard, settings, credentials, secrets, config_maps, node_image, api_port }
+}
+
+/// What would be written; with `--dry-run=server`, what the API server thinks of the swaps.
+async fn dry_run(
+    operator: &Operator<'_>,
+    goalpost: &Goalpost<'_>,
+    planner: Planner<'_>,
+    inventory: &Inventory,
+    plan: &Plan,
+    terminal: &mut Terminal,
+) -> Result<Exit, Failure> {
+    let mut objects = goalpost.objects();
+    objects.push(goalpost.wanted().webhook(true));
+    objects.extend(goalpost.wanted().policies());
+    let output = goalpost.args.operation.output;
+    if matches!(output, Format::Table | Format::Wide) {
+        for object in &objects {
+            writeln!(terminal.out, "write {}", crate::guard::change::Identity::of(object))?;
+        }
+        writeln!(terminal.out)?;
+    }
+    if goalpost.args.operation.dry_run == DryRun::Server {
+        let job = Job { planner, asked: Asked::default(), rolls_back: false };
+        return operator.run(&job, terminal).await;
+    }
+    super::super::dry_run::write_with(terminal, output, inventory, plan, objects)?;
+    writeln!(terminal.err, "Nothing was changed. Next: kubectl selfhost guard install --dry-run=server")?;
+    Ok(Exit::Success)
+}
+
+/// Writes everything but the registration, and waits until a guard serves on every control-plane node.
+async fn put_up(
+    client: &Client,
+    goalpost: &Goalpost<'_>,
+    inventory: &Inventory,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    progress.begin("writing the guard's objects");
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &goalpost.guard.namespace);
+    let objects = goalpost.objects();
+    for (index, object) in objects.iter().enumerate() {
+        // Others may add to a namespace, and the system does; what runs in it is as it is here and in no other way.
+        if matches!(object["kind"].as_str(), Some("Namespace" | "ServiceAccount")) {
+            write::apply(client, object).await?;
+        } else {
+            write::put(client, object).await?;
+        }
+        if index == 0 {
+            // In the namespace, before the Pods that mount it.
+            api::apply(&secrets, &goalpost.credentials.secret(&goalpost.guard)).await?;
+        }
+    }
+    progress.begin("waiting until a guard serves on every control-plane node");
+    let guard = &goalpost.guard;
+    let daemonsets: Api<DaemonSet> = Api::namespaced(client.clone(), &guard.namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &guard.namespace);
+    let what = format!("the guard's Pods in {}", guard.namespace);
+    let nodes = i32::try_from(inventory.control_plane.len()).unwrap_or(i32::MAX);
+    let waited = api::until::<_, Failure, _, _>(what, READY, || async {
+        let Some(daemonset) = api::get(&daemonsets, &guard.name).await? else { return Ok(None) };
+        if serves(&daemonset, nodes) {
+            return Ok(Some(()));
+        }
+        let ours = ListParams::default().labels(&format!("{}={}", labels::K8S_APP, guard.name));
+        let found = call("list the guard's Pods", || pods.list(&ours)).await?.items;
+        match found.iter().find_map(|pod| Some((pod.name_any(), why_not_started(pod)?))) {
+            Some((name, why)) => {
+                Err(Failure::message(format!("pod {}/{name}: {why}", guard.namespace), Exit::Failure)
+                    .with_hint(
+                        "nothing is registered yet: name other images with --guard-image and --node-image",
+                    ))
+            }
+            None => Ok(None),
+        }
+    });
+    waited.await.map_err(|failure| {
+        failure.or_hint(&format!(
+            "nothing is registered yet: kubectl -n {0} describe pods; kubectl -n {0} logs ds/{1}",
+            guard.namespace, guard.name
+        ))
+    })
+}
+
+/// Whether what the DaemonSet says now runs on as many nodes.
+fn serves(daemonset: &DaemonSet, nodes: i32) -> bool {
+    daemonset.status.as_ref().is_some_and(|status| {
+        status.observed_generation == daemonset.metadata.generation
+            && status.updated_number_scheduled == Some(status.desired_number_scheduled)
+            && status.number_ready == status.desired_number_scheduled
+            && status.desired_number_scheduled >= nodes
+    })
+}
+
+/// Registers so that what is not answered goes through, has each API server try it, and only then denies that.
+async fn register_and_try(
+    operator: &Operator<'_>,
+    goalpost: &Goalpost<'_>,
+    plan: &Plan,
+    progress: &Progress,
+) -> Result<Vec<Server>, Failure> {
+    let client = operator.connection().client();
+    let nodes: Vec<(String, IpAddr)> =
+        plan.nodes.iter().map(|(name, node)| (name.clone(), node.address)).collect();
+    let connections = servers::reach(operator.connection(), nodes, goalpost.api_port).await?;
+    let wanted = goalpost.wanted();
+    progress.begin("registering it");
+    // One that denies already stays so while it is written anew: its Pods serve.
+    let is_there = write::get(client, &register::named(&goalpost.guard)).await?.is_some();
+    wanted.register(client, is_there).await?;
+    let enforcing = async || {
+        api::until::<_, ApiError, _, _>("every API server to ask the guard", HEARD, || async {
+            let servers = servers::ask(&connections).await;
+            let all = servers.iter().all(|server| matches!(server.canary, Answer::Enforces(_)));
+            Ok(all.then_some(servers))
+        })
+        .await
+    };
+    progress.begin("having each API server ask it");
+    if let Err(error) = enforcing().await {
+        let servers = servers::ask(&connections).await;
+        if !is_there {
+            register::unregister(client, &goalpost.guard).await?;
+        }
+        let said: Vec<String> = servers.iter().map(status::said).collect();
+        return Err(Failure::from(error).with_hint(format!(
+            "{}; {}",
+            said.join("; "),
+            if is_there { "see kubectl selfhost guard status" } else { "it is not registered any more" }
+        )));
+    }
+    wanted.register(client, true).await?;
+    wanted.write_policies(client).await?;
+    progress.begin("having each API server ask it once more");
+    Ok(enforcing().await?)
+}

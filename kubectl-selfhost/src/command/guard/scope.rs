@@ -1,0 +1,46 @@
+//! `guard scope`: which requests can reach the guard.
+
+use std::io::Write as _;
+
+use serde::Serialize;
+
+use crate::cli::global::Global;
+use crate::cli::guard::Scope as Args;
+use crate::cli::output::{DataFormat, Format};
+use crate::client::{Connection, PATIENCE_TO_LOOK};
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::guard::scope::{self, Webhook};
+use crate::guard::{place, register, write};
+use crate::render::document;
+use crate::terminal::Terminal;
+
+#[derive(Debug, Serialize)]
+struct Scope {
+    webhooks: Vec<Webhook>,
+}
+
+/// Reads what is registered, and tells.
+pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -> Result<Exit, Failure> {
+    let connection = Connection::open(&global.connection, PATIENCE_TO_LOOK).await?;
+    let client = connection.client();
+    let place = place::find(client).await?.unwrap_or_default();
+    let Some(found) = write::get(client, &register::named(&place)).await? else {
+        return Err(Failure::message("no guard is registered", Exit::Failure)
+            .with_hint("what would be: kubectl selfhost guard install --dry-run -o yaml"));
+    };
+    let webhooks = scope::of(&serde_json::to_value(found).unwrap_or_default());
+    let theme = terminal.out.theme;
+    match args.output {
+        Format::Json => {
+            document::write(&mut terminal.out, DataFormat::Json, "GuardScope", &Scope { webhooks })?
+        }
+        Format::Yaml => {
+            document::write(&mut terminal.out, DataFormat::Yaml, "GuardScope", &Scope { webhooks })?
+        }
+        Format::Table => scope::write(&mut terminal.out, &theme, &webhooks, false)?,
+        Format::Wide => scope::write(&mut terminal.out, &theme, &webhooks, true)?,
+    }
+    terminal.out.flush()?;
+    Ok(Exit::Success)
+}
