@@ -147,7 +147,7 @@ fn write(terminal: &mut Terminal, status: &Status) -> io::Result<()> {
     if let Some(problem) = &status.certificates {
         writeln!(terminal.out, "Certificates   {}", theme.bad(problem))?;
     } else if status.place.is_some() && !status.credential_is_current {
-        let what = "the API servers are not to use the certificate that it knows";
+        let what = "the API servers are told to use others than it knows";
         writeln!(terminal.out, "Certificates   {}", theme.bad(what))?;
     }
     writeln!(terminal.out)?;
