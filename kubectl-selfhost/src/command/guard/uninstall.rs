@@ -72,17 +72,16 @@ pub(super) async fn run(global: &Global, args: &Uninstall, terminal: &mut Termin
             Err(findings) => operator.refuse(terminal, &findings),
         };
     }
-    let agreed = match &plan {
-        Ok(plan) => operator.confirmed(terminal, plan)?,
-        Err(_) => {
-            let goal = Goal::Disarm;
-            operator.agreed(
-                terminal,
-                None,
-                &format!("{goal}, as far as it goes now: its registration"),
-                &goal.command(),
-            )?
-        }
+    let agreed = if let Ok(plan) = &plan {
+        operator.confirmed(terminal, plan)?
+    } else {
+        let goal = Goal::Disarm;
+        operator.agreed(
+            terminal,
+            None,
+            &format!("{goal}, as far as it goes now: its registration"),
+            &goal.command(),
+        )?
     };
     if !agreed {
         writeln!(terminal.err, "Nothing was changed.")?;
