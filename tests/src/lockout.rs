@@ -50,7 +50,7 @@ impl Lockout {
     pub fn bring_about(self, cluster: &Cluster) -> Result<()> {
         match self {
             Self::Dead => {
-                patch(cluster, "ds", r#"{"spec":{"template":{"spec":{"nodeSelector":{"none":"none"}}}}}"#)?
+                patch(cluster, "ds", r#"{"spec":{"template":{"spec":{"nodeSelector":{"none":"none"}}}}}"#)?;
             }
             // Stopped by hand below, and again after the cut.
             Self::Hanging => {}

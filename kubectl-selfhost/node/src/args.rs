@@ -426,7 +426,7 @@ fn list<T: FromStr<Err: Display>>(name: &str, values: &str) -> Result<Vec<T>, le
 }
 
 /// Options that have no value.
-const SWITCHES: [&str; 2] = ["check", "dry-run"];
+const SWITCHES: [&str; 3] = ["both", "check", "dry-run"];
 
 /// The options that were given and not yet asked for.
 struct Options(Vec<(String, OsString)>);
@@ -527,6 +527,9 @@ mod tests {
             "prove-path --from [fd00::7]:5 --node-ip fd00::1 --token ab",
             "wait-port-free --port 6443 --timeout 3",
             "checkpoint --manifests /m --state /s --content {}",
+            "checkpoint --manifests /m --state /s --content {} --both",
+            "place-files --from /f --to /t",
+            "remove-files --directory /d",
             "remove-standby --manifests /m --state /s",
             "clean --manifests /m --state /s --run /r",
             "upgrade-etcd --file /m/etcd.yaml --kept /k --from etcd:3.6.8-0 --image etcd:3.6.16-0 --version 3.6.16 \

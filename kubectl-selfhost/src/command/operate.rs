@@ -178,24 +178,36 @@ impl<'a> Operator<'a> {
 
     /// Whether the user agrees to the plan.
     pub(super) fn confirmed(&self, terminal: &mut Terminal, plan: &Plan) -> Result<bool, Failure> {
+        let nodes: Vec<&str> = plan.nodes.keys().map(String::as_str).collect();
+        let command = plan.command();
+        let what = format!(
+            "{} on {} ({} steps)",
+            command.trim_start_matches("kubectl selfhost "),
+            nodes.join(", "),
+            plan.steps.len()
+        );
+        self.agreed(terminal, dry_run::pause(plan).as_deref(), &what, &command)
+    }
+
+    /// Whether the user agrees to `what`, which `command` does.
+    pub(super) fn agreed(
+        &self,
+        terminal: &mut Terminal,
+        note: Option<&str>,
+        what: &str,
+        command: &str,
+    ) -> Result<bool, Failure> {
         if self.args.yes {
             return Ok(true);
         }
         if !io::stdin().is_terminal() {
             return Err(Failure::message("there is no terminal to ask for confirmation", Exit::Usage)
-                .with_hint(format!("{} --yes", plan.command())));
+                .with_hint(format!("{command} --yes")));
         }
-        if let Some(note) = dry_run::pause(plan) {
+        if let Some(note) = note {
             writeln!(terminal.err, "{note}")?;
         }
-        let nodes: Vec<&str> = plan.nodes.keys().map(String::as_str).collect();
-        write!(
-            terminal.err,
-            "{} on {} ({} steps). Go ahead? [y/N] ",
-            plan.command().trim_start_matches("kubectl selfhost "),
-            nodes.join(", "),
-            plan.steps.len()
-        )?;
+        write!(terminal.err, "{what}. Go ahead? [y/N] ")?;
         terminal.err.flush()?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;

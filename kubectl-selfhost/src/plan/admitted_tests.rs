@@ -290,7 +290,7 @@ impl World {
             }
             Verb::Withdraw => {
                 self.edit_node(node, |it| {
-                    drop(it["metadata"]["labels"].as_object_mut().unwrap().remove(label))
+                    drop(it["metadata"]["labels"].as_object_mut().unwrap().remove(label));
                 });
                 self.forget(component, node);
             }

@@ -55,7 +55,7 @@ const READY: Duration = Duration::from_secs(180);
 const HEARD: Duration = Duration::from_secs(30);
 
 /// What is to be there in the end.
-struct Goalpost<'a> {
+struct Target<'a> {
     args: &'a Install,
     guard: Guard,
     settings: Value,
@@ -67,7 +67,7 @@ struct Goalpost<'a> {
     api_port: u16,
 }
 
-impl Goalpost<'_> {
+impl Target<'_> {
     fn objects(&self) -> Vec<Value> {
         objects::all(&Installation {
             guard: &self.guard,
@@ -118,20 +118,20 @@ pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal
         Ok(plan) => plan,
         Err(findings) => return operator.refuse(terminal, &findings),
     };
-    let goalpost = goalpost(args, written, &read, credentials, &inventory, &plan, node_image);
+    let target = target(args, written, &read, credentials, &inventory, &plan, node_image);
     if args.operation.dry_run != DryRun::None {
-        return dry_run(&operator, &goalpost, planner, &inventory, &plan, terminal).await;
+        return dry_run(&operator, &target, planner, &inventory, &plan, terminal).await;
     }
     if !operator.confirmed(terminal, &plan)? {
         writeln!(terminal.err, "Nothing was changed.")?;
         return Ok(Exit::Failure);
     }
     let progress = Progress::to_stderr();
-    if replaced && register::unregister(&client, &goalpost.guard).await? {
+    if replaced && register::unregister(&client, &target.guard).await? {
         // What they know each other by now would not do in the middle of the change.
         progress.note("the guard gets other certificates, and is not registered until it has them");
     }
-    put_up(&client, &goalpost, &inventory, &progress).await?;
+    put_up(&client, &target, &inventory, &progress).await?;
     progress.end();
     if !plan.is_empty() {
         let agreed = Operation { yes: true, ..args.operation.clone() };
@@ -142,7 +142,7 @@ pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal
             return Ok(exit);
         }
     }
-    let servers = register_and_try(&operator, &goalpost, &plan, &progress).await?;
+    let servers = register_and_try(&operator, &target, &plan, &progress).await?;
     progress.end();
     status::write_servers(terminal, args.operation.output, &servers)?;
     if matches!(args.operation.output, Format::Table | Format::Wide) {
@@ -190,7 +190,7 @@ async fn credentials(client: &Client, guard: &Guard, port: u16) -> Result<(Crede
     }
 }
 
-fn goalpost<'a>(
+fn target<'a>(
     args: &'a Install,
     written: Value,
     read: &Settings,
@@ -198,7 +198,7 @@ fn goalpost<'a>(
     inventory: &Inventory,
     plan: &Plan,
     node_image: String,
-) -> Goalpost<'a> {
+) -> Target<'a> {
     let [mut secrets, mut config_maps] = objects::mounted(inventory);
     secrets.extend(read.secrets.iter().cloned());
     config_maps.extend(read.config_maps.iter().cloned());
@@ -209,29 +209,29 @@ fn goalpost<'a>(
     }
     let api_port = plan.port(Component::ApiServer);
     let guard = read.guard.clone();
-    Goalpost { args, guard, settings, credentials, secrets, config_maps, node_image, api_port }
+    Target { args, guard, settings, credentials, secrets, config_maps, node_image, api_port }
 }
 
 /// What would be written; with `--dry-run=server`, what the API server thinks of the swaps.
 async fn dry_run(
     operator: &Operator<'_>,
-    goalpost: &Goalpost<'_>,
+    target: &Target<'_>,
     planner: Planner<'_>,
     inventory: &Inventory,
     plan: &Plan,
     terminal: &mut Terminal,
 ) -> Result<Exit, Failure> {
-    let mut objects = goalpost.objects();
-    objects.push(goalpost.wanted().webhook(true));
-    objects.extend(goalpost.wanted().policies());
-    let output = goalpost.args.operation.output;
+    let mut objects = target.objects();
+    objects.push(target.wanted().webhook(true));
+    objects.extend(target.wanted().policies());
+    let output = target.args.operation.output;
     if matches!(output, Format::Table | Format::Wide) {
         for object in &objects {
             writeln!(terminal.out, "write {}", crate::guard::change::Identity::of(object))?;
         }
         writeln!(terminal.out)?;
     }
-    if goalpost.args.operation.dry_run == DryRun::Server {
+    if target.args.operation.dry_run == DryRun::Server {
         let job = Job { planner, asked: Asked::default(), rolls_back: false };
         return operator.run(&job, terminal).await;
     }
@@ -243,13 +243,13 @@ async fn dry_run(
 /// Writes everything but the registration, and waits until a guard serves on every control-plane node.
 async fn put_up(
     client: &Client,
-    goalpost: &Goalpost<'_>,
+    target: &Target<'_>,
     inventory: &Inventory,
     progress: &Progress,
 ) -> Result<(), Failure> {
     progress.begin("writing the guard's objects");
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), &goalpost.guard.namespace);
-    let objects = goalpost.objects();
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &target.guard.namespace);
+    let objects = target.objects();
     for (index, object) in objects.iter().enumerate() {
         // Others may add to a namespace, and the system does; what runs in it is as it is here and in no other way.
         if matches!(object["kind"].as_str(), Some("Namespace" | "ServiceAccount")) {
@@ -259,11 +259,11 @@ async fn put_up(
         }
         if index == 0 {
             // In the namespace, before the Pods that mount it.
-            api::apply(&secrets, &goalpost.credentials.secret(&goalpost.guard)).await?;
+            api::apply(&secrets, &target.credentials.secret(&target.guard)).await?;
         }
     }
     progress.begin("waiting until a guard serves on every control-plane node");
-    let guard = &goalpost.guard;
+    let guard = &target.guard;
     let daemonsets: Api<DaemonSet> = Api::namespaced(client.clone(), &guard.namespace);
     let pods: Api<Pod> = Api::namespaced(client.clone(), &guard.namespace);
     let what = format!("the guard's Pods in {}", guard.namespace);
@@ -306,18 +306,18 @@ fn serves(daemonset: &DaemonSet, nodes: i32) -> bool {
 /// Registers so that what is not answered goes through, has each API server try it, and only then denies that.
 async fn register_and_try(
     operator: &Operator<'_>,
-    goalpost: &Goalpost<'_>,
+    target: &Target<'_>,
     plan: &Plan,
     progress: &Progress,
 ) -> Result<Vec<Server>, Failure> {
     let client = operator.connection().client();
     let nodes: Vec<(String, IpAddr)> =
         plan.nodes.iter().map(|(name, node)| (name.clone(), node.address)).collect();
-    let connections = servers::reach(operator.connection(), nodes, goalpost.api_port).await?;
-    let wanted = goalpost.wanted();
+    let connections = servers::reach(operator.connection(), nodes, target.api_port).await?;
+    let wanted = target.wanted();
     progress.begin("registering it");
     // One that denies already stays so while it is written anew: its Pods serve.
-    let is_there = write::get(client, &register::named(&goalpost.guard)).await?.is_some();
+    let is_there = write::get(client, &register::named(&target.guard)).await?.is_some();
     wanted.register(client, is_there).await?;
     let enforcing = async || {
         api::until::<_, ApiError, _, _>("every API server to ask the guard", HEARD, || async {
@@ -331,7 +331,7 @@ async fn register_and_try(
     if let Err(error) = enforcing().await {
         let servers = servers::ask(&connections).await;
         if !is_there {
-            register::unregister(client, &goalpost.guard).await?;
+            register::unregister(client, &target.guard).await?;
         }
         let said: Vec<String> = servers.iter().map(status::said).collect();
         return Err(Failure::from(error).with_hint(format!(

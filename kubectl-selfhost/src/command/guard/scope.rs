@@ -33,10 +33,10 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
     let theme = terminal.out.theme;
     match args.output {
         Format::Json => {
-            document::write(&mut terminal.out, DataFormat::Json, "GuardScope", &Scope { webhooks })?
+            document::write(&mut terminal.out, DataFormat::Json, "GuardScope", &Scope { webhooks })?;
         }
         Format::Yaml => {
-            document::write(&mut terminal.out, DataFormat::Yaml, "GuardScope", &Scope { webhooks })?
+            document::write(&mut terminal.out, DataFormat::Yaml, "GuardScope", &Scope { webhooks })?;
         }
         Format::Table => scope::write(&mut terminal.out, &theme, &webhooks, false)?,
         Format::Wide => scope::write(&mut terminal.out, &theme, &webhooks, true)?,

@@ -147,7 +147,7 @@ fn write(terminal: &mut Terminal, status: &Status) -> io::Result<()> {
     if let Some(problem) = &status.certificates {
         writeln!(terminal.out, "Certificates   {}", theme.bad(problem))?;
     } else if status.place.is_some() && !status.credential_is_current {
-        let what = "the API servers are not to use the certificate that it knows";
+        let what = "the API servers are told to use others than it knows";
         writeln!(terminal.out, "Certificates   {}", theme.bad(what))?;
     }
     writeln!(terminal.out)?;
@@ -182,8 +182,9 @@ fn row(server: &Server) -> Vec<Cell> {
         Answer::Enforces(rules) => (format!("yes ({rules})"), Tone::Good),
         Answer::Admits => ("no: it admits what no guard admits".to_owned(), Tone::Bad),
         Answer::Fails(why) => (format!("denies, but is not answered: {why}"), Tone::Bad),
-        Answer::DeniedByOther(message) => (format!("unknown: {message}"), Tone::Warn),
-        Answer::Unknown(message) => (format!("unknown: {message}"), Tone::Warn),
+        Answer::DeniedByOther(message) | Answer::Unknown(message) => {
+            (format!("unknown: {message}"), Tone::Warn)
+        }
     };
     let node = if server.node.is_empty() { "-" } else { &server.node };
     vec![node.to_owned().into(), server.address.clone().into(), Cell::new(text, tone)]

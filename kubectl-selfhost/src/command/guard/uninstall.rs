@@ -25,7 +25,7 @@ use crate::guard::{address, place, register, write};
 use crate::inventory::Inventory;
 use crate::node_task::{self, Task};
 use crate::operation::record::{Asked, Record};
-use crate::plan::{Goal, Plan, guard};
+use crate::plan::{Goal, guard};
 use crate::progress::Progress;
 use crate::template::guard::ON_HOST;
 use crate::terminal::Terminal;
@@ -72,9 +72,16 @@ pub(super) async fn run(global: &Global, args: &Uninstall, terminal: &mut Termin
             Err(findings) => operator.refuse(terminal, &findings),
         };
     }
-    let agreed = match &plan {
-        Ok(plan) => operator.confirmed(terminal, plan)?,
-        Err(_) => operator.confirmed(terminal, &nothing(&inventory))?,
+    let agreed = if let Ok(plan) = &plan {
+        operator.confirmed(terminal, plan)?
+    } else {
+        let goal = Goal::Disarm;
+        operator.agreed(
+            terminal,
+            None,
+            &format!("{goal}, as far as it goes now: its registration"),
+            &goal.command(),
+        )?
     };
     if !agreed {
         writeln!(terminal.err, "Nothing was changed.")?;
@@ -169,20 +176,4 @@ async fn rights_elsewhere(client: &Client, guard: &Guard) -> Result<Vec<Value>, 
         found.extend(write::named_anywhere(client, &any).await?);
     }
     Ok(found)
-}
-
-/// A plan for the question, where there is none to be had.
-fn nothing(inventory: &Inventory) -> Plan {
-    Plan {
-        goal: Goal::Disarm,
-        steps: Vec::new(),
-        templates: std::collections::BTreeMap::new(),
-        nodes: std::collections::BTreeMap::new(),
-        around: crate::template::bridge::Surroundings {
-            node_image: String::new(),
-            service_ip: inventory.service_ip,
-        },
-        record: None,
-        etcd: None,
-    }
 }
