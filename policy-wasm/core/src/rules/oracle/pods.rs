@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::daemonsets::{adds, serves};
 use super::flags::Line;
 use super::judge::{
-    COMPONENTS, Case, ROLES, Said, bridges, container, containers, empty, ending, get, keys, label, list,
-    mirror, name_of, node_of, ready, repository, runs, text, texts, yes,
+    COMPONENTS, Case, ROLES, Said, annotation, bridges, container, containers, empty, ending, get, keys,
+    label, list, mirror, name_of, node_of, ready, repository, runs, text, texts, yes,
 };
 use super::shape::template_path;
 
@@ -67,7 +67,7 @@ pub(super) fn po2(case: &Case) -> Said {
     let mut bad = sub == "status" && case.changes(&["status"]) && !tells;
     bad |= case.changes(&["spec"]) || belongs.iter().any(|it| case.changes(&["metadata", it]));
     let names = [keys(&new["metadata"], "annotations"), keys(&old["metadata"], "annotations")].concat();
-    for name in names.into_iter().filter(|it| case.changes(&["metadata", "annotations", it])) {
+    for name in names.into_iter().filter(|it| annotation(new, it) != annotation(old, it)) {
         if name == "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint" {
             // What a Pod was decides what it is; a bridge is none of the components.
             let was = if ours(case, old) { old } else { new };
@@ -344,7 +344,7 @@ pub(super) fn node2(case: &Case) -> Said {
         [keys(&case.object()["metadata"], "labels"), keys(&case.old()["metadata"], "labels")].concat();
     let ours =
         |it: &str| it.starts_with("kubectl-selfhost.dev/") || it.starts_with("node-role.kubernetes.io/");
-    let changed = names.iter().any(|it| ours(it) && case.changes(&["metadata", "labels", it]));
+    let changed = names.iter().any(|it| ours(it) && label(case.object(), it) != label(case.old(), it));
     Some(changed && case.kubelet().is_some())
 }
 
