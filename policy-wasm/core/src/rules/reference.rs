@@ -106,7 +106,7 @@ const PROPERTIES: [(&str, &str); 7] = [
 fn reference() -> String {
     let mut text = String::from(
         "# Rules\n\nMade from the rules' own definitions: `UPDATE_DOCS=1 cargo test -p selfhost-core reference`.\n\n\
-         They are built into a [Wasm module](policy.md), which no webhook of this project runs yet.\n\n\
+         They are built into a [Wasm module](policy.md), which `kubectl selfhost guard install` puts before the API servers; see [the guard](../guide/guard.md).\n\n\
          A rule has a name that stays the same for ever, and a severity:\n\n\
          | severity | what becomes of a request that violates the rule |\n|---|---|\n\
          | deny | It is denied. |\n\
