@@ -56,6 +56,29 @@ pub async fn put(client: &Client, object: &Value) -> Result<(), ApiError> {
     .await
 }
 
+/// Writes the object only where what is there lacks something of it: a guard that does not answer is asked about some of
+/// what it is made of, and is put right without a write to that.
+pub async fn ensure(client: &Client, object: &Value) -> Result<(), ApiError> {
+    let now = get(client, object).await?.map(|now| serde_json::to_value(now).unwrap_or_default());
+    if now.is_some_and(|now| has(&now, object)) {
+        return Ok(());
+    }
+    apply(client, object).await
+}
+
+/// Whether `now` has everything that `wanted` says. Lists are compared as a whole.
+fn has(now: &Value, wanted: &Value) -> bool {
+    match (now, wanted) {
+        (Value::Object(now), Value::Object(wanted)) => {
+            wanted.iter().all(|(field, wanted)| now.get(field).is_some_and(|now| has(now, wanted)))
+        }
+        (Value::Array(now), Value::Array(wanted)) => {
+            now.len() == wanted.len() && now.iter().zip(wanted).all(|(now, wanted)| has(now, wanted))
+        }
+        _ => now == wanted,
+    }
+}
+
 /// How often a write is tried that meets another one.
 const TRIES: u8 = 5;
 
@@ -99,4 +122,28 @@ pub async fn delete(client: &Client, object: &Value) -> Result<bool, ApiError> {
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_written_again() {
+        let wanted = json!({"metadata": {"labels": {"a": "1"}}, "rules": [{"verbs": ["get"]}]});
+        for (now, expected) in [
+            (
+                json!({"metadata": {"labels": {"a": "1", "b": "2"}, "uid": "u"}, "rules": [{"verbs": ["get"]}]}),
+                true,
+            ),
+            (json!({"metadata": {"labels": {"b": "2"}}, "rules": [{"verbs": ["get"]}]}), false),
+            (json!({"metadata": {"labels": {"a": "1"}}, "rules": [{"verbs": ["get", "list"]}]}), false),
+            (json!({"metadata": {"labels": {"a": "1"}}, "rules": []}), false),
+            (json!({"metadata": {"labels": {"a": "1"}}}), false),
+        ] {
+            assert_eq!(has(&now, &wanted), expected, "{now}");
+        }
+    }
 }

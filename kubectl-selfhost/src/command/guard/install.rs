@@ -48,6 +48,10 @@ use crate::terminal::Terminal;
 /// The first minor at which what is registered is there and stable: conditions of webhooks, and policies in CEL.
 const OLDEST_MINOR: u32 = 30;
 
+/// What to do where the guard itself is in the way of being put right.
+const UNANSWERED: &str = "where it is the guard that denies it, or does not answer: kubectl selfhost guard uninstall, and \
+                          install it anew";
+
 /// How long the guard's Pods may take: images, and a policy that is compiled on a busy node.
 const READY: Duration = Duration::from_secs(180);
 
@@ -251,12 +255,13 @@ async fn put_up(
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &target.guard.namespace);
     let objects = target.objects();
     for (index, object) in objects.iter().enumerate() {
-        // Others may add to a namespace, and the system does; what runs in it is as it is here and in no other way.
-        if matches!(object["kind"].as_str(), Some("Namespace" | "ServiceAccount")) {
-            write::apply(client, object).await?;
+        // What runs is as it is here and in no other way; the rest is added to by others, and that is theirs.
+        let written = if object["kind"] == "DaemonSet" {
+            write::put(client, object).await
         } else {
-            write::put(client, object).await?;
-        }
+            write::ensure(client, object).await
+        };
+        written.map_err(|error| Failure::from(error).or_hint(UNANSWERED))?;
         if index == 0 {
             // In the namespace, before the Pods that mount it.
             api::apply(&secrets, &target.credentials.secret(&target.guard)).await?;
