@@ -46,7 +46,7 @@ impl Lockout {
     pub const ALL: [Self; 6] =
         [Self::Dead, Self::Hanging, Self::Expired, Self::WrongAuthority, Self::BrokenModule, Self::FullQueue];
 
-    /// Brings it about, and waits until the guarded edit is denied for it.
+    /// Brings it about.
     pub fn bring_about(self, cluster: &Cluster) -> Result<()> {
         match self {
             Self::Dead => {

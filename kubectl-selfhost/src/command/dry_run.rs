@@ -22,7 +22,7 @@ pub(super) fn write(
     inventory: &Inventory,
     plan: &Plan,
 ) -> io::Result<()> {
-    write_with(terminal, format, inventory, plan, Vec::new())
+    write_with(terminal, format, inventory, plan, &[])
 }
 
 /// The same, where objects are written before the plan is carried out.
@@ -31,12 +31,9 @@ pub(super) fn write_with(
     format: Format,
     inventory: &Inventory,
     plan: &Plan,
-    mut before: Vec<Value>,
+    before: &[Value],
 ) -> io::Result<()> {
-    let mut all = || {
-        before.extend(objects(plan));
-        std::mem::take(&mut before)
-    };
+    let all = || [before, &objects(plan)].concat();
     match format {
         Format::Table | Format::Wide => {
             if plan.goal.ends_static() {

@@ -11,6 +11,7 @@ use selfhost_core::rules::Reach;
 use serde_json::{Value, json};
 
 use super::address;
+use super::scope::{self, Webhook};
 use super::write;
 use crate::api::ApiError;
 
@@ -76,6 +77,12 @@ pub fn named(guard: &Guard) -> Value {
         "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": guard.name},
     })
+}
+
+/// The webhooks that are registered; `None` where there is no registration.
+pub async fn registered(client: &Client, guard: &Guard) -> Result<Option<Vec<Webhook>>, ApiError> {
+    let found = write::get(client, &named(guard)).await?;
+    Ok(found.map(|found| scope::of(&serde_json::to_value(found).unwrap_or_default())))
 }
 
 /// Takes the registration away: the webhook first, which may be what does not answer. Tells whether there was any.

@@ -25,6 +25,13 @@ pub struct Webhook {
     pub conditions: Vec<Condition>,
 }
 
+impl Webhook {
+    /// Whether what is not answered is denied.
+    pub fn fails_closed(&self) -> bool {
+        self.failure_policy == "Fail"
+    }
+}
+
 /// What is done to which resources.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Sent {
@@ -78,7 +85,7 @@ pub fn write(out: &mut dyn Write, theme: &Theme, webhooks: &[Webhook], wide: boo
         if index > 0 {
             writeln!(out)?;
         }
-        let unanswered = if webhook.failure_policy == "Fail" { "is denied" } else { "goes through" };
+        let unanswered = if webhook.fails_closed() { "is denied" } else { "goes through" };
         writeln!(
             out,
             "{} asks for at most {} s; what is not answered {unanswered}",

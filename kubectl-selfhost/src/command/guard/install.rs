@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 use selfhost_core::component::Component;
 use selfhost_core::finding::{Code, Finding};
-use selfhost_core::labels;
 use selfhost_core::review::Settings;
 use selfhost_core::review::settings::Guard;
 use selfhost_core::rules::Reach;
@@ -24,7 +22,7 @@ use serde_json::{Value, json};
 use super::super::journal;
 use super::super::operate::{Job, Operator, Planner, pinned};
 use super::{settings, status};
-use crate::api::{self, ApiError, call};
+use crate::api::{self, ApiError};
 use crate::cli::global::Global;
 use crate::cli::guard::Install;
 use crate::cli::operation::{DryRun, Operation};
@@ -35,6 +33,7 @@ use crate::guard::canary::Answer;
 use crate::guard::credentials::Credentials;
 use crate::guard::objects::{self, Installation};
 use crate::guard::register::{self, Wanted};
+use crate::guard::scope::Webhook;
 use crate::guard::servers::{self, Server};
 use crate::guard::{address, place, write};
 use crate::inventory::Inventory;
@@ -239,7 +238,7 @@ async fn dry_run(
         let job = Job { planner, asked: Asked::default(), rolls_back: false };
         return operator.run(&job, terminal).await;
     }
-    super::super::dry_run::write_with(terminal, output, inventory, plan, objects)?;
+    super::super::dry_run::write_with(terminal, output, inventory, plan, &objects)?;
     writeln!(terminal.err, "Nothing was changed. Next: kubectl selfhost guard install --dry-run=server")?;
     Ok(Exit::Success)
 }
@@ -270,7 +269,6 @@ async fn put_up(
     progress.begin("waiting until a guard serves on every control-plane node");
     let guard = &target.guard;
     let daemonsets: Api<DaemonSet> = Api::namespaced(client.clone(), &guard.namespace);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &guard.namespace);
     let what = format!("the guard's Pods in {}", guard.namespace);
     let nodes = i32::try_from(inventory.control_plane.len()).unwrap_or(i32::MAX);
     let waited = api::until::<_, Failure, _, _>(what, READY, || async {
@@ -278,8 +276,7 @@ async fn put_up(
         if serves(&daemonset, nodes) {
             return Ok(Some(()));
         }
-        let ours = ListParams::default().labels(&format!("{}={}", labels::K8S_APP, guard.name));
-        let found = call("list the guard's Pods", || pods.list(&ours)).await?.items;
+        let found = place::pods(client, guard).await?;
         match found.iter().find_map(|pod| Some((pod.name_any(), why_not_started(pod)?))) {
             Some((name, why)) => {
                 Err(Failure::message(format!("pod {}/{name}: {why}", guard.namespace), Exit::Failure)
@@ -321,9 +318,11 @@ async fn register_and_try(
     let connections = servers::reach(operator.connection(), nodes, target.api_port).await?;
     let wanted = target.wanted();
     progress.begin("registering it");
-    // One that denies already stays so while it is written anew: its Pods serve.
-    let is_there = write::get(client, &register::named(&target.guard)).await?.is_some();
-    wanted.register(client, is_there).await?;
+    // One that denies already stays so while it is written anew: its Pods serve. One that was interrupted before it did is
+    // tried first, as any other.
+    let webhooks = register::registered(client, &target.guard).await?.unwrap_or_default();
+    let denies = webhooks.iter().any(Webhook::fails_closed);
+    wanted.register(client, denies).await?;
     let enforcing = async || {
         api::until::<_, ApiError, _, _>("every API server to ask the guard", HEARD, || async {
             let servers = servers::ask(&connections).await;
@@ -335,14 +334,14 @@ async fn register_and_try(
     progress.begin("having each API server ask it");
     if let Err(error) = enforcing().await {
         let servers = servers::ask(&connections).await;
-        if !is_there {
+        if !denies {
             register::unregister(client, &target.guard).await?;
         }
         let said: Vec<String> = servers.iter().map(status::said).collect();
         return Err(Failure::from(error).with_hint(format!(
             "{}; {}",
             said.join("; "),
-            if is_there { "see kubectl selfhost guard status" } else { "it is not registered any more" }
+            if denies { "see kubectl selfhost guard status" } else { "it is not registered any more" }
         )));
     }
     wanted.register(client, true).await?;

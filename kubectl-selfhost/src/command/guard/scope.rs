@@ -11,7 +11,7 @@ use crate::client::{Connection, PATIENCE_TO_LOOK};
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::guard::scope::{self, Webhook};
-use crate::guard::{place, register, write};
+use crate::guard::{place, register};
 use crate::render::document;
 use crate::terminal::Terminal;
 
@@ -25,11 +25,10 @@ pub(super) async fn run(global: &Global, args: &Args, terminal: &mut Terminal) -
     let connection = Connection::open(&global.connection, PATIENCE_TO_LOOK).await?;
     let client = connection.client();
     let place = place::find(client).await?.unwrap_or_default();
-    let Some(found) = write::get(client, &register::named(&place)).await? else {
+    let Some(webhooks) = register::registered(client, &place).await? else {
         return Err(Failure::message("no guard is registered", Exit::Failure)
             .with_hint("what would be: kubectl selfhost guard install --dry-run -o yaml"));
     };
-    let webhooks = scope::of(&serde_json::to_value(found).unwrap_or_default());
     let theme = terminal.out.theme;
     match args.output {
         Format::Json => {

@@ -6,14 +6,12 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::ListParams;
 use kube::{Api, Client};
 use selfhost_core::component::Component;
-use selfhost_core::labels;
 use selfhost_core::review::settings::Guard;
 use serde::Serialize;
 
-use crate::api::{self, call};
+use crate::api;
 use crate::cli::global::Global;
 use crate::cli::guard::Status as Args;
 use crate::cli::output::{DataFormat, Format};
@@ -22,8 +20,9 @@ use crate::error::Failure;
 use crate::exit::Exit;
 use crate::guard::canary::Answer;
 use crate::guard::credentials::Credentials;
+use crate::guard::scope::Webhook;
 use crate::guard::servers::{self, Server};
-use crate::guard::{place, register, scope, write};
+use crate::guard::{place, register};
 use crate::inventory::observe::observe;
 use crate::inventory::recognize;
 use crate::plan::{guard, is_ready};
@@ -93,10 +92,13 @@ async fn look(connection: &Connection) -> Result<Status, Failure> {
     let connections = servers::reach(connection, nodes, port).await?;
     let servers = servers::ask(&connections).await;
     let found = place::find(client).await?;
-    let registered = write::get(client, &register::named(&found.clone().unwrap_or_default())).await?;
-    let registered = registered.map(|it| serde_json::to_value(it).unwrap_or_default());
-    let webhooks = registered.as_ref().map(scope::of).unwrap_or_default();
-    let reach = registered.map(|_| if webhooks.len() > 1 { "wide" } else { "named" });
+    let webhooks =
+        register::registered(client, &found.clone().unwrap_or_default()).await?.unwrap_or_default();
+    let reach = match webhooks.len() {
+        0 => None,
+        1 => Some("named"),
+        _ => Some("wide"),
+    };
     let (certificates, known) = match &found {
         Some(place) => certificates(client, place).await?,
         None => (None, None),
@@ -104,7 +106,7 @@ async fn look(connection: &Connection) -> Result<Status, Failure> {
     Ok(Status {
         place: found.as_ref().map(|it| format!("{}/{}", it.namespace, it.name)),
         reach,
-        fails_closed: !webhooks.is_empty() && webhooks.iter().all(|it| it.failure_policy == "Fail"),
+        fails_closed: !webhooks.is_empty() && webhooks.iter().all(Webhook::fails_closed),
         certificates,
         credential_is_current: known.is_some() && known == guard::credential(&inventory),
         pods: match &found {
@@ -128,9 +130,7 @@ async fn certificates(client: &Client, place: &Guard) -> Result<(Option<String>,
 }
 
 async fn pods(client: &Client, place: &Guard) -> Result<BTreeMap<String, bool>, Failure> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &place.namespace);
-    let ours = ListParams::default().labels(&format!("{}={}", labels::K8S_APP, place.name));
-    let found = call("list the guard's Pods", || pods.list(&ours)).await?.items;
+    let found = place::pods(client, place).await?;
     let node = |pod: &Pod| Some((pod.spec.as_ref()?.node_name.clone()?, is_ready(pod)));
     Ok(found.iter().filter_map(node).collect())
 }
