@@ -49,6 +49,8 @@ pub struct Context<'a> {
     pub operation: &'a Operation,
     /// How long a new Pod must stay ready before its bridge is released.
     pub settle: Duration,
+    /// Whether an earlier run may have changed what serves: then no bridge is taken away that may be all there is.
+    pub resumed: bool,
     /// What is shown meanwhile.
     pub progress: &'a Progress,
     /// Called at the beginning of each step, and able to stop the execution: the availability budget.
@@ -101,18 +103,20 @@ pub struct Outcome {
     pub error: Option<ExecuteError>,
     /// At which act it stopped.
     pub at: Option<Verb>,
-    /// Whether anything that serves was replaced or is about to be: then the operation must be repeated.
+    /// Whether anything but a bridge was changed, by this run or an earlier one: then the operation must be finished.
     pub changed: bool,
 }
 
 /// Carries out every step.
 pub async fn run(context: &Context<'_>) -> Outcome {
-    let mut state = State::default();
+    let mut state = State { changed: context.resumed, ..State::default() };
     let total = context.plan.steps.len();
     for (index, step) in context.plan.steps.iter().enumerate() {
         context.progress.step(index + 1, total, step);
         if let Err(error) = run_step(context, &mut state, step).await {
-            let error = if state.changed { error } else { undo_bridge(context, step, error).await };
+            if !state.changed {
+                undo_bridges(context, &context.plan.steps[..=index]).await;
+            }
             return Outcome { error: Some(error), at: Some(step.verb), changed: state.changed };
         }
     }
@@ -123,7 +127,7 @@ pub async fn run(context: &Context<'_>) -> Outcome {
 /// What one step leaves for a later one. Only a shortcut: a later step does without it, more slowly.
 #[derive(Debug, Default)]
 pub struct State {
-    /// Something that serves was, or may have been, touched.
+    /// Something but a bridge was, or may have been, changed.
     pub changed: bool,
     /// Who led when a swap began, or when it came to its last hand-over.
     pub leaders: BTreeMap<Component, leader::Leader>,
@@ -153,13 +157,18 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             replace::apply(context, component).await
         }
-        (Verb::Start, Some(component), Some(node)) => replace::start(context, component, node).await,
+        (Verb::Start, Some(component), Some(node)) => {
+            state.changed = true;
+            replace::start(context, component, node).await
+        }
         (Verb::Retire, Some(component), Some(node)) => {
             bridge::hold(context, component, node).await?;
+            state.changed = true;
             replace::retire(context, component, node).await
         }
         (Verb::Delete, Some(component), Some(node)) => {
             bridge::hold(context, component, node).await?;
+            state.changed = true;
             replace::delete(context, component, node).await
         }
         (Verb::Withdraw, Some(component), Some(node)) => {
@@ -167,7 +176,10 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             unpivot::withdraw(context, component, node).await
         }
-        (Verb::Restore, Some(component), Some(node)) => unpivot::restore(context, component, node).await,
+        (Verb::Restore, Some(component), Some(node)) => {
+            state.changed = true;
+            unpivot::restore(context, component, node).await
+        }
         (Verb::Remove, Some(component), _) => {
             state.changed = true;
             unpivot::remove(context, component).await
@@ -192,8 +204,11 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
             state.changed = true;
             release(context, component, node).await
         }
-        (Verb::Checkpoint, _, Some(node)) => checkpoint::write(context, node, false).await,
-        (Verb::Renew, _, Some(node)) => checkpoint::write(context, node, true).await,
+        // The node may have a standby from its first file on.
+        (Verb::Checkpoint | Verb::Renew, _, Some(node)) => {
+            state.changed = true;
+            checkpoint::write(context, node, step.verb == Verb::Renew).await
+        }
         (Verb::Record, ..) => record(context).await,
         (verb, component, node) => {
             unreachable!("the planner makes no {verb:?} for {component:?} on {node:?}")
@@ -201,11 +216,9 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
     }
 }
 
-/// A target that does not start has touched nothing: its bridge goes away, and that was all.
-async fn undo_bridge(context: &Context<'_>, step: &Step, error: ExecuteError) -> ExecuteError {
-    if let (Verb::Bridge | Verb::Announce, Some(component), Some(node)) =
-        (step.verb, step.component, step.node.as_deref())
-    {
+/// What stopped before it touched anything takes its bridges away again, and that was all.
+async fn undo_bridges(context: &Context<'_>, begun: &[Step]) {
+    for (component, node) in bridged(begun) {
         context.progress.begin("removing the bridge again");
         if let Err(also) = bridge::remove(context, component, node).await {
             context.progress.note(&format!("the bridge of {component} on {node} is left: {also}"));
@@ -214,7 +227,12 @@ async fn undo_bridge(context: &Context<'_>, step: &Step, error: ExecuteError) ->
             context.progress.note(&format!("endpointslice default/{} is left: {also}", labels::BRIDGE_SLICE));
         }
     }
-    error
+}
+
+/// Of which component there may be a bridge on which node, once these steps were begun.
+fn bridged(begun: &[Step]) -> impl Iterator<Item = (Component, &str)> {
+    let bridges = begun.iter().filter(|step| step.verb == Verb::Bridge);
+    bridges.filter_map(|step| Some((step.component?, step.node.as_deref()?)))
 }
 
 /// Keeps the node's address in the `kubernetes` Service.
@@ -311,4 +329,25 @@ async fn clean_up(context: &Context<'_>) -> Result<(), ApiError> {
         .await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::pivot;
+    use crate::plan::tests::{IMAGE, kubeadm};
+
+    /// Whichever step it is that fails before anything was changed: no bridge is forgotten.
+    #[test]
+    fn every_bridge_of_the_steps_so_far_is_known() {
+        let plan = pivot::plan(&kubeadm(1, "v1.36.3"), IMAGE, None).unwrap();
+        let bridge = plan.steps.iter().position(|step| step.verb == Verb::Bridge).unwrap();
+        let checkpoint = plan.steps.iter().position(|step| step.verb == Verb::Checkpoint).unwrap();
+        assert!(bridge < checkpoint);
+        let of = |count: usize| bridged(&plan.steps[..count]).collect::<Vec<_>>();
+        assert_eq!(of(bridge), []);
+        assert_eq!(of(bridge + 1), [(Component::ApiServer, "cp1")]);
+        assert_eq!(of(checkpoint + 1), [(Component::ApiServer, "cp1")]);
+        assert_eq!(of(plan.steps.len()).len(), Component::ALL.len());
+    }
 }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -198,22 +199,38 @@ impl Group {
     }
 
     fn kill_one(&self, pid: u32) {
-        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
-            return;
-        };
         // Ended meanwhile: that is what was wanted.
-        let Ok(handle) = pidfd_open(raw, PidfdFlags::empty()) else {
-            return;
-        };
+        if let Some(handle) = self.handle(pid) {
+            let _ = pidfd_send_signal(&handle, Signal::KILL);
+        }
+    }
+
+    /// Kills the processes in the group that have a command line as `wanted`, and tells how many those were.
+    pub(crate) fn kill_those(&self, wanted: impl Fn(&[&str]) -> bool) -> usize {
+        let mut killed = 0;
+        for pid in self.processes() {
+            // What is read is the process that will be killed: the handle holds its id.
+            let Some(handle) = self.handle(pid) else { continue };
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<&str> = line.trim_end_matches('\0').split('\0').collect();
+            if wanted(&words) && pidfd_send_signal(&handle, Signal::KILL).is_ok() {
+                killed += 1;
+            }
+        }
+        killed
+    }
+
+    /// A hold on a process of the group; `None` when there is none of this id.
+    fn handle(&self, pid: u32) -> Option<OwnedFd> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+        let handle = pidfd_open(raw, PidfdFlags::empty()).ok()?;
         // The id may have been recycled before the handle was taken. It cannot be after.
         let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let inside = format!("/{}", self.path.display());
         let is_ours = groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|path| {
             path == inside || path.strip_prefix(&inside).is_some_and(|rest| rest.starts_with('/'))
         });
-        if is_ours {
-            let _ = pidfd_send_signal(&handle, Signal::KILL);
-        }
+        is_ours.then_some(handle)
     }
 
     /// Removes the group, those in it, and those around it that are empty then. No process may be left.

@@ -267,6 +267,12 @@ impl Cluster {
         self.command(node, program)?.args(arguments).status().context("run nsenter")
     }
 
+    /// Kills the processes of a node that have a command line as `wanted`, in containers too, and tells how many those
+    /// were. What watches over them sees it as any other end.
+    pub fn kill_those(&self, node: &str, wanted: impl Fn(&[&str]) -> bool) -> Result<usize> {
+        Ok(self.machine(node)?.kill_those(wanted))
+    }
+
     /// A `kubectl` of the cluster's version with the admin kubeconfig.
     pub fn kubectl_command(&self) -> Result<Command> {
         let mut kubectl = Command::new(self.program("kubectl")?);

@@ -27,6 +27,9 @@ const RATE: u32 = 50;
 /// From a boot to an API server that is ready.
 const BACK: Duration = Duration::from_secs(60);
 
+/// From one look for a victim to the next: a task that has little to do is there for some tenths of a second.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// What a control plane is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
@@ -97,18 +100,27 @@ pub(super) struct Selection {
 }
 
 impl Victim {
-    /// A shell pattern of its command line on the node.
-    fn pattern(self, step: &str) -> &'static str {
+    /// Whether a process on the node with this command line is meant, at this step.
+    fn is(self, step: &str, words: &[&str]) -> bool {
+        let program = words[0].rsplit('/').next().unwrap_or_default();
+        let has = |word: &str| words.contains(&word);
         match self {
-            Self::Plugin | Self::Power => "",
-            Self::Task => "*selfhost-node?task?*",
-            Self::Bridge if step.contains("controller-manager") => {
-                "kube-controller-manager*--secure-port=10267*"
+            Self::Plugin | Self::Power => false,
+            Self::Task => program == "selfhost-node" && has("task"),
+            // Of an operation; the standby has one, too.
+            Self::Gate => {
+                program == "selfhost-node"
+                    && has("gate")
+                    && !words.iter().any(|word| word.starts_with("--only-while="))
             }
-            Self::Bridge if step.contains("scheduler") => "kube-scheduler*--secure-port=10269*",
-            Self::Bridge => "kube-apiserver*--secure-port=6444*",
-            Self::Gate => "*selfhost-node?gate?--node-ip*--ca=/run/selfhost/*",
-            Self::Kubelet => "kubelet*--config=*",
+            Self::Bridge if step.contains("controller-manager") => {
+                program == "kube-controller-manager" && has("--secure-port=10267")
+            }
+            Self::Bridge if step.contains("scheduler") => {
+                program == "kube-scheduler" && has("--secure-port=10269")
+            }
+            Self::Bridge => program == "kube-apiserver" && has("--secure-port=6444"),
+            Self::Kubelet => program == "kubelet",
         }
     }
 
@@ -304,7 +316,7 @@ fn hunt(
                 if pending.contains(&step) && kill_on_node(cluster, victim, &step)? {
                     pending.remove(&step);
                 }
-                thread::sleep(Duration::from_millis(100));
+                thread::sleep(LOOK);
             }
         });
         let outcome = run_seeing(cluster, command, |line| {
@@ -327,12 +339,7 @@ fn kill_on_node(cluster: &Cluster, victim: Victim, step: &str) -> Result<bool> {
         ready_within(cluster, BACK)?;
         return Ok(true);
     }
-    let script = format!(
-        "for p in /proc/[0-9]*; do c=$(tr '\\0' ' ' < $p/cmdline 2>/dev/null); \
-         case \"$c\" in sh*) ;; {}) kill -9 ${{p#/proc/}} && echo killed;; esac; done; true",
-        victim.pattern(step)
-    );
-    let killed = cluster.exec("cp1", &["sh", "-c", &script])?.contains("killed");
+    let killed = cluster.kill_those("cp1", |words| victim.is(step, words))? > 0;
     if killed && victim == Victim::Kubelet {
         // As systemd would, after a moment.
         thread::sleep(Duration::from_secs(2));

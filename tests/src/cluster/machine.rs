@@ -180,6 +180,11 @@ impl<'a> Machine<'a> {
             .with_context(|| format!("cut the power of {}", self.node.name))
     }
 
+    /// Kills the node's processes that have a command line as `wanted`, in containers too; tells how many those were.
+    pub(crate) fn kill_those(&self, wanted: impl Fn(&[&str]) -> bool) -> usize {
+        self.group().kill_those(wanted)
+    }
+
     /// Process 1 of the node, as this machine numbers it; `None` when the node is off.
     pub(crate) fn init(&self) -> Option<u32> {
         self.group().processes().into_iter().find(|pid| {

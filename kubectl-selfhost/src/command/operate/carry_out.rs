@@ -38,6 +38,17 @@ struct Course<'a> {
     progress: &'a Progress,
     operation: &'a Operation,
     prober: &'a Handle,
+    /// Whether an earlier run had begun it.
+    resumed: bool,
+}
+
+/// Where a plan leads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// To what was asked for. It ends when its budget is spent.
+    Forth,
+    /// To where it began. No budget: what it costs is less than what it costs to stay.
+    Back,
 }
 
 /// What is known when the lock is taken.
@@ -63,8 +74,6 @@ struct Ended<'a> {
     back: Option<Result<(), Failure>>,
     report: Report,
     operation: Operation,
-    /// Whether an earlier run had begun it.
-    resumed: bool,
 }
 
 impl Operator<'_> {
@@ -102,10 +111,17 @@ impl Operator<'_> {
         let prober = self.prober(plan).await?;
         let node_image = pinned.unwrap_or(&self.args.node_image);
         let before = Ends::of(&found);
-        let course =
-            Course { before, node_image, preflight, progress, operation: &operation, prober: &prober };
+        let course = Course {
+            before,
+            node_image,
+            preflight,
+            progress,
+            operation: &operation,
+            prober: &prober,
+            resumed: inventory.operation.is_some(),
+        };
         let whole = async {
-            let outcome = self.execute(&course, plan, true).await;
+            let outcome = self.execute(&course, plan, Way::Forth).await;
             let back = match &outcome.error {
                 Some(error) if job.rolls_back && is_taken_back(&plan.goal, &outcome, error) => {
                     progress.end();
@@ -131,7 +147,7 @@ impl Operator<'_> {
         };
         progress.end();
         let report = prober.stop().await;
-        let ended = Ended { plan, outcome, back, report, operation, resumed: inventory.operation.is_some() };
+        let ended = Ended { plan, outcome, back, report, operation };
         self.conclude(ended, progress, terminal).await
     }
 
@@ -142,7 +158,7 @@ impl Operator<'_> {
         progress: &Progress,
         terminal: &mut Terminal,
     ) -> Result<Exit, Failure> {
-        let Ended { plan, outcome, back, report, operation, resumed } = ended;
+        let Ended { plan, outcome, back, report, operation } = ended;
         let mut summary = Summary {
             goal: plan.goal.to_string(),
             changed: outcome.changed,
@@ -186,27 +202,22 @@ impl Operator<'_> {
             }
             None => {
                 self.write_report(terminal, &report)?;
-                // Nothing of this run; an earlier one may have changed something, and then its journal stays.
-                if resumed {
-                    operation.leave().await?;
-                } else {
-                    operation.finish().await?;
-                    writeln!(terminal.err, "Nothing was changed.")?;
-                }
+                operation.finish().await?;
+                writeln!(terminal.err, "Nothing was changed.")?;
                 Err(error.into())
             }
         }
     }
 
-    /// Carries out the steps of `plan`; with `budgeted` they stop when the budget is spent.
-    async fn execute(&self, course: &Course<'_>, plan: &Plan, budgeted: bool) -> Outcome {
+    /// Carries out the steps of `plan`.
+    async fn execute(&self, course: &Course<'_>, plan: &Plan, way: Way) -> Outcome {
         let budget = Mutex::new(Allowance::new(Budget {
             max_failed: self.args.max_failed_requests,
             max_gap: self.args.max_gap.limit().unwrap_or(Duration::MAX),
         }));
         let gate = |step: &Step| {
             course.prober.mark(&step.to_string());
-            if budgeted {
+            if way == Way::Forth {
                 let mut budget = budget.lock().unwrap_or_else(PoisonError::into_inner);
                 budget.check(step, &course.prober.snapshot())
             } else {
@@ -220,14 +231,14 @@ impl Operator<'_> {
             before: course.before.clone(),
             operation: course.operation,
             settle: self.args.settle.limit().unwrap_or_default(),
+            resumed: course.resumed || way == Way::Back,
             progress: course.progress,
             gate: &gate,
         };
         execute::run(&context).await
     }
 
-    /// Brings the DaemonSets back to what the journal says of the beginning. No budget: what it costs is less than what
-    /// it costs to stay.
+    /// Brings the DaemonSets back to what the journal says of the beginning.
     async fn take_back(&self, course: &Course<'_>, goal: &Goal) -> Result<(), Failure> {
         let abort = Goal::Abort(Box::new(goal.clone()));
         course.operation.turn(&abort).await?;
@@ -242,7 +253,7 @@ impl Operator<'_> {
                 Failure::message(reasons.join("; "), Exit::Failure)
             })?;
         verify::verify(&plan).map_err(|error| unsafe_plan(&error))?;
-        self.execute(course, &plan, false).await.error.map_or(Ok(()), |error| Err(error.into()))
+        self.execute(course, &plan, Way::Back).await.error.map_or(Ok(()), |error| Err(error.into()))
     }
 
     /// The prober, aimed at every API server that is reached from here, and at the address in the kubeconfig.
