@@ -6,6 +6,7 @@
 //! judged by it.
 
 pub mod address;
+pub mod approval;
 pub mod canary;
 pub mod change;
 pub mod credentials;

@@ -34,7 +34,10 @@ Examples:
   kubectl selfhost guard install --dry-run
 
   # With settings of one's own, and looking at Pods, nodes and rights, too
-  kubectl selfhost guard install --settings settings.yaml --wide")]
+  kubectl selfhost guard install --settings settings.yaml --wide
+
+  # So that the registration cannot be deleted by mistake
+  kubectl selfhost guard install --wide --static")]
     Install(Install),
 
     /// Say whether each API server enforces the rules
@@ -143,6 +146,11 @@ pub struct Install {
     /// Send the guard more than what is guarded by name: Pods, nodes, rights, and what else could reach the control plane
     #[arg(long)]
     pub wide: bool,
+
+    /// Keep the registration itself by a static manifest of each API server, so that nobody takes it away in passing;
+    /// from v1.36 on, where it turns a feature on that is off by default
+    #[arg(long = "static")]
+    pub static_manifests: bool,
 
     /// Port on which each API server asks the guard of its node, on loopback; the next one has health and metrics
     #[arg(long, value_name = "PORT", default_value_t = 9443, value_parser = clap::value_parser!(u16).range(1..65535))]

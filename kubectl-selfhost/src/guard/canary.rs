@@ -6,13 +6,15 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use selfhost_core::component::Component;
 use selfhost_core::labels;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::change::Identity;
+use super::write;
 use crate::api::code;
 
 /// The end of the names of the guard's webhooks and policies.
@@ -50,8 +52,18 @@ pub async fn ask(client: &Client) -> Answer {
     parameters.dry_run = true;
     parameters.field_manager = Some(labels::FIELD_MANAGER.to_owned());
     let name = Component::Scheduler.daemonset_name();
-    let answer = tokio::time::timeout(ANSWER, daemonsets.patch(name, &parameters, &Patch::Merge(edit))).await;
-    match answer {
+    heard(daemonsets.patch(name, &parameters, &Patch::Merge(edit))).await
+}
+
+/// Asks to delete the registration: only a static manifest has anything to say of that.
+pub async fn ask_to_delete(client: &Client, registration: &Value) -> Answer {
+    let id = Identity::of(registration);
+    let parameters = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    heard(write::api(client, &id).delete(&id.name, &parameters)).await
+}
+
+async fn heard<T>(answer: impl Future<Output = kube::Result<T>>) -> Answer {
+    match tokio::time::timeout(ANSWER, answer).await {
         Err(_) => Answer::Unknown(format!("no answer for {} s", ANSWER.as_secs())),
         Ok(Ok(_)) => Answer::Admits,
         Ok(Err(error)) => {

@@ -9,6 +9,8 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::{Timestamp, ToSpan as _};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -18,12 +20,12 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use selfhost_core::review::settings::Guard;
-use serde_json::json;
+use serde_json::{Value, json};
 use x509_parser::pem::Pem;
 
 use super::address;
 use crate::error::Explain;
-use crate::template::guard::{CONFIGURATION, IN_POD, KUBECONFIG};
+use crate::template::guard::{self, CONFIGURATION, IN_POD, KUBECONFIG, MANIFEST, MANIFESTS};
 use crate::template::short_hash;
 
 /// The name by which the guard knows API servers.
@@ -90,17 +92,26 @@ impl Credentials {
         server.subject_alt_names = vec![rcgen::SanType::IpAddress(address::LOOPBACK.into())];
         let (certificate, key) = leaf(server, ExtendedKeyUsagePurpose::ServerAuth)?;
         let (client, client_key) = leaf(parameters(CLIENT, now), ExtendedKeyUsagePurpose::ClientAuth)?;
-        let kubeconfig = kubeconfig(&client, &client_key, port);
-        let name = name(&kubeconfig);
         let files = [
             (AUTHORITY, authority.pem()),
             (CERTIFICATE, certificate),
             (KEY, key),
-            (CONFIGURATION, configuration(&name)),
-            (KUBECONFIG, kubeconfig),
+            (KUBECONFIG, kubeconfig(&client, &client_key, port)),
         ];
         let files = files.map(|(name, content)| (name.to_owned(), content.into_bytes()));
-        Ok(Self { files: files.into() })
+        Ok(Self { files: files.into() }.with_manifest(None))
+    }
+
+    /// The same certificates, with this static manifest for the API servers, or with none.
+    #[must_use]
+    pub fn with_manifest(mut self, manifest: Option<&Value>) -> Self {
+        self.files.remove(MANIFEST);
+        if let Some(manifest) = manifest {
+            self.files.insert(MANIFEST.to_owned(), format!("{manifest:#}\n").into_bytes());
+        }
+        let configuration = configuration(&self.name());
+        self.files.insert(CONFIGURATION.to_owned(), configuration.into_bytes());
+        self
     }
 
     /// Those of the Secret, if they are whole and still valid.
@@ -127,14 +138,20 @@ impl Credentials {
         self.files.get(name).map(Vec::as_slice).ok_or(Error::Missing(name))
     }
 
-    /// The name of what the API servers read.
+    /// The name of what the API servers read: of its content, so that another credential has another name.
     pub fn name(&self) -> String {
-        name(&String::from_utf8_lossy(self.files.get(KUBECONFIG).map_or(&[], Vec::as_slice)))
+        let content = [KUBECONFIG, MANIFEST].map(|file| self.files.get(file).map_or(&[][..], Vec::as_slice));
+        guard::credential_name(&short_hash(&content.concat()), self.files.contains_key(MANIFEST))
     }
 
-    /// The authority, in PEM.
-    pub fn authority(&self) -> &[u8] {
-        self.files.get(AUTHORITY).map_or(&[], Vec::as_slice)
+    /// The static manifest, where the API servers have one.
+    pub fn manifest(&self) -> Option<Value> {
+        serde_json::from_slice(self.files.get(MANIFEST)?).ok()
+    }
+
+    /// The authority, as a registration has it: PEM, in base64.
+    pub fn ca_bundle(&self) -> String {
+        STANDARD.encode(self.files.get(AUTHORITY).map_or(&[][..], Vec::as_slice))
     }
 
     /// The Secret that holds them.
@@ -173,17 +190,12 @@ fn parameters(name: &str, now: Timestamp) -> CertificateParams {
     params
 }
 
-/// The name of a credential: of what the API servers read, so that another credential has another.
-fn name(kubeconfig: &str) -> String {
-    short_hash(kubeconfig.as_bytes())
-}
-
 /// How an API server asks the guard: the user is named after the webhook's host and port (k8s.io/apiserver,
 /// `pkg/util/webhook/authentication.go`).
 fn kubeconfig(certificate: &str, key: &str, port: u16) -> String {
-    use base64::Engine as _;
-    let base64 = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    let user = json!({"client-certificate-data": base64(certificate), "client-key-data": base64(key)});
+    let user = json!({
+        "client-certificate-data": STANDARD.encode(certificate), "client-key-data": STANDARD.encode(key),
+    });
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -192,19 +204,20 @@ fn kubeconfig(certificate: &str, key: &str, port: u16) -> String {
     format!("{config:#}\n")
 }
 
-/// The admission configuration that names the kubeconfig.
+/// The admission configuration that names the kubeconfig, and the directory of static manifests where there are some.
 fn configuration(credential: &str) -> String {
+    let mut webhook = json!({
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "WebhookAdmissionConfiguration",
+        "kubeConfigFile": format!("{IN_POD}/{credential}/{KUBECONFIG}"),
+    });
+    if guard::has_manifests(credential) {
+        webhook["staticManifestsDir"] = json!(format!("{IN_POD}/{credential}/{MANIFESTS}"));
+    }
     let configuration = json!({
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "AdmissionConfiguration",
-        "plugins": [{
-            "name": "ValidatingAdmissionWebhook",
-            "configuration": {
-                "apiVersion": "apiserver.config.k8s.io/v1",
-                "kind": "WebhookAdmissionConfiguration",
-                "kubeConfigFile": format!("{IN_POD}/{credential}/{KUBECONFIG}"),
-            },
-        }],
+        "plugins": [{"name": "ValidatingAdmissionWebhook", "configuration": webhook}],
     });
     format!("{configuration:#}\n")
 }
@@ -241,6 +254,26 @@ mod tests {
     }
 
     #[test]
+    fn a_static_manifest_makes_another_credential_of_the_same_certificates() {
+        let plain = Credentials::make(now(), 9443).unwrap();
+        let kept = plain.clone().with_manifest(Some(&json!({"kind": "x"})));
+        assert_ne!(kept.name(), plain.name());
+        assert_eq!(kept.manifest(), Some(json!({"kind": "x"})));
+        for file in [AUTHORITY, CERTIFICATE, KEY, KUBECONFIG] {
+            assert_eq!(kept.files[file], plain.files[file], "{file}");
+        }
+        let directory = |it: &Credentials| {
+            let configuration: Value = serde_json::from_slice(&it.files[CONFIGURATION]).unwrap();
+            configuration["plugins"][0]["configuration"]["staticManifestsDir"].clone()
+        };
+        assert_eq!(directory(&kept), format!("{IN_POD}/{}/{MANIFESTS}", kept.name()));
+        assert_eq!(directory(&plain), Value::Null);
+        let other = kept.clone().with_manifest(Some(&json!({"kind": "y"})));
+        assert_ne!(other.name(), kept.name());
+        assert_eq!(other.with_manifest(None), plain);
+    }
+
+    #[test]
     fn the_user_is_named_after_host_and_port() {
         let made = Credentials::make(now(), 9999).unwrap();
         let kubeconfig: serde_json::Value = serde_json::from_slice(&made.files[KUBECONFIG]).unwrap();
@@ -254,7 +287,7 @@ mod tests {
         let certificate = pem.parse_x509().unwrap();
         let usage = certificate.extended_key_usage().unwrap().unwrap().value;
         assert!(usage.server_auth && !usage.client_auth);
-        let authority = Pem::iter_from_buffer(made.authority()).next().unwrap().unwrap();
+        let authority = Pem::iter_from_buffer(&made.files[AUTHORITY]).next().unwrap().unwrap();
         let authority = authority.parse_x509().unwrap();
         assert!(authority.is_ca());
         assert_eq!(certificate.issuer(), authority.subject());

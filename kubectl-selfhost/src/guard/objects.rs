@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::address::{LOOPBACK, host};
 use super::credentials::{AUTHORITY, CERTIFICATE, CLIENT, KEY};
 use crate::inventory::Inventory;
-use crate::template::guard::{CONFIGURATION, KUBECONFIG, ON_HOST};
+use crate::template::guard::{CONFIGURATION, KUBECONFIG, MANIFEST, MANIFESTS, ON_HOST, has_manifests};
 
 /// Where the module is in the guard's image.
 const POLICY: &str = "/policy.wasm";
@@ -170,6 +170,10 @@ fn daemonset(it: &Installation<'_>) -> Value {
         probe
     };
     let directory = format!("{ON_HOST}/{}", it.credential);
+    let mut placed = items(&[CONFIGURATION, KUBECONFIG]);
+    if has_manifests(it.credential) {
+        placed.push(json!({"key": MANIFEST, "path": format!("{MANIFESTS}/{MANIFEST}")}));
+    }
     json!({
         "apiVersion": "apps/v1",
         "kind": "DaemonSet",
@@ -246,7 +250,7 @@ fn daemonset(it: &Installation<'_>) -> Value {
                     "volumes": [
                         {"name": "tls", "secret": {"secretName": it.guard.name, "defaultMode": 0o440,
                             "items": items(&[AUTHORITY, CERTIFICATE, KEY])}},
-                        {"name": "api-server", "secret": {"secretName": it.guard.name, "items": items(&[CONFIGURATION, KUBECONFIG])}},
+                        {"name": "api-server", "secret": {"secretName": it.guard.name, "items": placed}},
                         {"name": "settings", "configMap": {"name": it.guard.name}},
                         {"name": "on-host", "hostPath": {"path": ON_HOST, "type": "DirectoryOrCreate"}},
                     ],

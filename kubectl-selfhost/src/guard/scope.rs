@@ -121,26 +121,28 @@ pub fn write(out: &mut dyn Write, theme: &Theme, webhooks: &[Webhook], wide: boo
 mod tests {
     use std::collections::BTreeSet;
 
+    use selfhost_core::registration::{self, Registration};
     use selfhost_core::review::settings::Guard;
-    use selfhost_core::rules::Reach;
 
     use super::*;
-    use crate::guard::register::Wanted;
 
     #[test]
     fn what_is_registered_is_told() {
         let secrets = BTreeSet::from(["kube-system/ca".to_owned()]);
         let guard = Guard::default();
-        let wanted = Wanted {
-            guard: &guard,
-            authority: b"pem",
-            port: 9443,
-            reach: Reach::Named,
+        let registration = Registration {
+            url: "https://127.0.0.1:9443/validate",
+            ca_bundle: "cGVt",
+            fail: true,
+            wide: false,
             secrets: &secrets,
             config_maps: &BTreeSet::new(),
+            guard: &guard,
         };
+        let mut webhooks = of(&registration::webhook(&registration));
+        webhooks.extend(of(&registration::static_manifest(&registration)));
         let mut out = Vec::new();
-        write(&mut out, &Theme::plain(), &of(&wanted.webhook(true)), false).unwrap();
+        write(&mut out, &Theme::plain(), &webhooks, false).unwrap();
         insta::assert_snapshot!(String::from_utf8(out).unwrap());
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::canary::{self, Answer};
 use crate::availability::reachable;
@@ -18,6 +19,17 @@ pub struct Server {
     pub address: String,
     /// What it said.
     pub canary: Answer,
+    /// What it said to the deletion of the registration; absent where nothing is to keep that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registration: Option<Answer>,
+}
+
+impl Server {
+    /// Whether it enforces the rules, and keeps the registration where it should.
+    pub fn enforces(&self) -> bool {
+        let said = [Some(&self.canary), self.registration.as_ref()];
+        said.into_iter().flatten().all(|answer| matches!(answer, Answer::Enforces(_)))
+    }
 }
 
 /// The API servers that can be reached from here, with a connection to each; the kubeconfig's own address where none
@@ -41,11 +53,15 @@ pub async fn reach(
     Ok(servers)
 }
 
-/// Asks each of them at the same time.
-pub async fn ask(servers: &[(String, String, Connection)]) -> Vec<Server> {
+/// Asks each of them at the same time; about the deletion of `kept`, too, if static manifests are to keep that.
+pub async fn ask(servers: &[(String, String, Connection)], kept: Option<&Value>) -> Vec<Server> {
     let asked = servers.iter().map(|(node, address, connection)| async move {
         let canary = canary::ask(connection.client()).await;
-        Server { node: node.clone(), address: address.clone(), canary }
+        let registration = match kept {
+            Some(kept) => Some(canary::ask_to_delete(connection.client(), kept).await),
+            None => None,
+        };
+        Server { node: node.clone(), address: address.clone(), canary, registration }
     });
     futures::future::join_all(asked).await
 }

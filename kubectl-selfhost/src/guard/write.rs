@@ -27,8 +27,13 @@ pub async fn apply(client: &Client, object: &Value) -> Result<(), ApiError> {
     call(format!("write {id}"), || api.patch(&id.name, &parameters, &patch)).await.map(drop)
 }
 
-/// The object as it is here and in no other way: what somebody added to the one that is there goes.
-pub async fn put(client: &Client, object: &Value) -> Result<(), ApiError> {
+/// The object as it is here and in no other way: what somebody added to the one that is there goes. `dress` sees it last,
+/// with the one that it takes the place of.
+pub async fn put(
+    client: &Client,
+    object: &Value,
+    dress: impl Fn(&mut Value, Option<&Value>),
+) -> Result<(), ApiError> {
     let id = Identity::of(object);
     let api = api(client, &id);
     let parameters =
@@ -37,13 +42,16 @@ pub async fn put(client: &Client, object: &Value) -> Result<(), ApiError> {
         let mut tries = TRIES;
         loop {
             tries -= 1;
-            let mut wanted: DynamicObject =
-                serde_json::from_value(object.clone()).map_err(kube::Error::SerdeError)?;
-            let written = match api.get_opt(&id.name).await? {
-                Some(now) => {
-                    wanted.metadata.resource_version = now.metadata.resource_version;
-                    api.replace(&id.name, &parameters, &wanted).await
-                }
+            let now = api.get_opt(&id.name).await?;
+            let mut wanted = object.clone();
+            if let Some(now) = &now {
+                wanted["metadata"]["resourceVersion"] = now.metadata.resource_version.clone().into();
+            }
+            let before = now.map(serde_json::to_value).transpose().map_err(kube::Error::SerdeError)?;
+            dress(&mut wanted, before.as_ref());
+            let wanted: DynamicObject = serde_json::from_value(wanted).map_err(kube::Error::SerdeError)?;
+            let written = match before {
+                Some(_) => api.replace(&id.name, &parameters, &wanted).await,
                 None => api.create(&parameters, &wanted).await,
             };
             match written {
@@ -81,6 +89,16 @@ fn has(now: &Value, wanted: &Value) -> bool {
 
 /// How often a write is tried that meets another one.
 const TRIES: u8 = 5;
+
+/// Adds annotations to the object that is there.
+pub async fn annotate(client: &Client, object: &Value, annotations: &Value) -> Result<(), ApiError> {
+    let id = Identity::of(object);
+    let api = api(client, &id);
+    let parameters =
+        PatchParams { field_manager: Some(labels::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patch = Patch::Merge(serde_json::json!({"metadata": {"annotations": annotations}}));
+    call(format!("annotate {id}"), || api.patch(&id.name, &parameters, &patch)).await.map(drop)
+}
 
 /// The object as it is now.
 pub async fn get(client: &Client, object: &Value) -> Result<Option<DynamicObject>, ApiError> {

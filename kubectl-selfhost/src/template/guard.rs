@@ -21,7 +21,21 @@ pub const CONFIGURATION: &str = "admission.yaml";
 /// The kubeconfig in a credential's directory.
 pub const KUBECONFIG: &str = "kubeconfig";
 
+/// The key of the static manifest in the Secret.
+pub const MANIFEST: &str = "guard.json";
+
+/// The directory of static manifests in a credential's directory. Nothing else may be in it (KEP-5793).
+pub const MANIFESTS: &str = "static";
+
+/// The end of the name of a credential that has static manifests.
+const WITH_MANIFESTS: &str = "-static";
+
 const FLAG: &str = "admission-control-config-file";
+
+const GATES: &str = "feature-gates";
+
+/// The feature without which an API server reads no static manifests; off unless it is asked for, up to v1.37.
+const GATE: &str = "ManifestBasedAdmissionControlConfig";
 
 const VOLUME: &str = "selfhost-guard";
 
@@ -30,8 +44,20 @@ const VOLUME: &str = "selfhost-guard";
 #[error("has an admission configuration of its own, {0}")]
 pub struct Foreign(pub String);
 
+/// The name of a credential with this hash of its content.
+pub fn credential_name(hash: &str, has_manifests: bool) -> String {
+    if has_manifests { format!("{hash}{WITH_MANIFESTS}") } else { hash.to_owned() }
+}
+
+/// Whether API servers that read `credential` have static manifests: its name says so, so that whoever knows the name
+/// can write the template.
+pub fn has_manifests(credential: &str) -> bool {
+    credential.ends_with(WITH_MANIFESTS)
+}
+
 /// The template with which an API server reads `credential`.
-pub fn arm(mut template: PodTemplateSpec, credential: &str) -> Result<PodTemplateSpec, Foreign> {
+pub fn arm(template: PodTemplateSpec, credential: &str) -> Result<PodTemplateSpec, Foreign> {
+    let mut template = switched(template, has_manifests(credential));
     let command = command_line(Component::ApiServer, &template);
     let named = flags::value(&command, FLAG);
     if let Some(other) = named.filter(|path| !is_ours(path)) {
@@ -66,10 +92,11 @@ pub fn arm(mut template: PodTemplateSpec, credential: &str) -> Result<PodTemplat
 }
 
 /// The template without what [`arm`] added.
-pub fn disarm(mut template: PodTemplateSpec) -> PodTemplateSpec {
+pub fn disarm(template: PodTemplateSpec) -> PodTemplateSpec {
     if credential(&template).is_none() {
         return template;
     }
+    let mut template = switched(template, false);
     let spec = template.spec.get_or_insert_default();
     for container in spec.containers.iter_mut().filter(|it| it.name == Component::ApiServer.name()) {
         for line in [&mut container.command, &mut container.args].into_iter().flatten() {
@@ -79,6 +106,34 @@ pub fn disarm(mut template: PodTemplateSpec) -> PodTemplateSpec {
     }
     spec.volumes = without(spec.volumes.take(), |volume| volume.name == VOLUME);
     seal(template)
+}
+
+/// The template with the feature on; or, where the guard had it on, as it was before.
+fn switched(mut template: PodTemplateSpec, on: bool) -> PodTemplateSpec {
+    if !on && !credential(&template).is_some_and(|it| has_manifests(&it)) {
+        return template;
+    }
+    let spec = template.spec.get_or_insert_default();
+    for container in spec.containers.iter_mut().filter(|it| it.name == Component::ApiServer.name()) {
+        let has_gates = |line: &&mut Vec<String>| flags::value(line, GATES).is_some();
+        let Some(line) = container.args.as_mut().filter(has_gates).or(container.command.as_mut()) else {
+            continue;
+        };
+        let items = flags::values(line, GATES).flat_map(|value| value.split(','));
+        let mut items: Vec<String> = items
+            .filter(|item| item.split_once('=').is_none_or(|(name, _)| name != GATE))
+            .map(str::to_owned)
+            .collect();
+        if on {
+            items.push(format!("{GATE}=true"));
+        }
+        if items.is_empty() {
+            flags::remove(line, GATES);
+        } else {
+            flags::set(line, GATES, &items.join(","));
+        }
+    }
+    template
 }
 
 /// The list without what is ours; none where nothing else was in it.
@@ -117,6 +172,33 @@ mod tests {
         assert_eq!(arm(again, "0a1b").unwrap(), armed);
         assert_eq!(disarm(armed), plain);
         assert_eq!(disarm(plain.clone()), plain);
+    }
+
+    #[test]
+    fn static_manifests_turn_the_feature_on_and_leave_it_as_it_was() {
+        let plain = api_server_template();
+        let gates = |template: &PodTemplateSpec| {
+            let command = command_line(Component::ApiServer, template);
+            flags::values(&command, GATES).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let name = credential_name("0a1b", true);
+        for (before, with) in [
+            (None, "ManifestBasedAdmissionControlConfig=true"),
+            (Some("A=true,B=false"), "A=true,B=false,ManifestBasedAdmissionControlConfig=true"),
+        ] {
+            let mut template = plain.clone();
+            if let Some(gates) = before {
+                let command = template.spec.as_mut().unwrap().containers[0].command.as_mut().unwrap();
+                command.push(format!("--{GATES}={gates}"));
+                template = seal(template);
+            }
+            let armed = arm(template.clone(), &name).unwrap();
+            assert_eq!(gates(&armed), [with]);
+            assert_eq!(credential(&armed).as_ref(), Some(&name));
+            assert_eq!(arm(armed.clone(), &name).unwrap(), armed);
+            assert_eq!(gates(&arm(armed.clone(), "0a1b").unwrap()), gates(&template), "another without them");
+            assert_eq!(disarm(armed), template);
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! - [`wide`](self): what has to be looked at to keep others away from the control plane: Pods and workloads that reach
 //!   into its nodes, rights that lead to its keys. Only such writes are sent, so that a dead guard stops these and no
 //!   others. The module says what that is of a user's ordinary work.
-//! - [`fixed`](self): registrations themselves, for a static manifest: the API server sends them to nobody else.
+//! - [`fixed`](self): registrations themselves, from a static manifest of each API server: it sends them to nobody else.
 //!
 //! Invariant: what a cold start writes is never sent: Leases, Events, Endpoints, heartbeats, the status of Pods by whom it
 //! is, what kubelets and the controllers of `kube-system` make of objects that were admitted before. Whoever such an exception is
@@ -36,20 +36,17 @@ use crate::scope::{self, Scope};
 
 pub use tier0::tier0;
 
-/// What is registered.
+/// What is registered, under the guard's own name.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration<'a> {
-    /// The name of the configuration. Through the API it is the guard's own name; in a static manifest it ends in
-    /// `.static.k8s.io`.
-    pub name: &'a str,
     /// Where each API server asks: `https://127.0.0.1:9443/validate`.
     pub url: &'a str,
     /// The authority of the guard's certificate: PEM, in base64.
     pub ca_bundle: &'a str,
     /// Whether what cannot be asked is denied.
     pub fail: bool,
-    /// How much is sent. `Static` is for a static manifest: all of it.
-    pub reach: Reach,
+    /// Whether more is sent than what is guarded by name.
+    pub wide: bool,
     /// `namespace/name` of the guarded Secrets: what the control plane mounts, and what the settings add.
     pub secrets: &'a BTreeSet<String>,
     /// The same of `ConfigMaps`. Those that every cluster has are guarded without being named here.
@@ -78,31 +75,36 @@ impl Condition {
 }
 
 impl Registration<'_> {
-    fn failure_policy(&self) -> &'static str {
-        if self.fail { "Fail" } else { "Ignore" }
-    }
-
     /// `namespace/name` of the `ServiceAccounts` that the rules trust: by the usual names of the system's identities. One
     /// that the settings name is not sent.
     fn trusted_accounts(&self) -> BTreeSet<String> {
         Settings { guard: self.guard.clone(), ..Settings::default() }.trusted_accounts()
     }
 
-    fn webhook(&self, name: &str, scopes: &[&Scope], conditions: &[Condition]) -> Value {
+    /// The webhook that is sent what has this reach. What the API server would fill in is there: an approval is of the
+    /// object as it is stored.
+    fn webhook(&self, name: &str, reach: Reach, fail: bool, conditions: &[Condition]) -> Value {
+        let rules: Vec<Value> = scope::ALL.iter().filter(|it| it.reach == reach).map(rule).collect();
         let conditions: Vec<Value> =
             conditions.iter().map(|it| json!({"name": it.name, "expression": it.expression})).collect();
         json!({
             "name": format!("{name}.guard.kubectl-selfhost.dev"),
             "clientConfig": {"url": self.url, "caBundle": self.ca_bundle},
-            "rules": scopes.iter().map(|scope| rule(scope)).collect::<Vec<_>>(),
-            "failurePolicy": self.failure_policy(),
+            "rules": rules,
+            "failurePolicy": failure_policy(fail),
             "matchPolicy": "Equivalent",
+            "namespaceSelector": {},
+            "objectSelector": {},
             "sideEffects": "None",
             "timeoutSeconds": TIMEOUT,
             "admissionReviewVersions": ["v1"],
             "matchConditions": conditions,
         })
     }
+}
+
+const fn failure_policy(fail: bool) -> &'static str {
+    if fail { "Fail" } else { "Ignore" }
 }
 
 fn rule(scope: &Scope) -> Value {
@@ -115,21 +117,36 @@ fn rule(scope: &Scope) -> Value {
     })
 }
 
-/// The `ValidatingWebhookConfiguration`.
-pub fn webhook(registration: &Registration<'_>) -> Value {
-    let of = |reach| scope::ALL.iter().filter(|scope| scope.reach == reach).collect::<Vec<_>>();
-    let mut webhooks =
-        vec![registration.webhook("named", &of(Reach::Named), &named::conditions(registration))];
-    if registration.reach != Reach::Named {
-        webhooks.push(registration.webhook("wide", &of(Reach::Wide), &wide::conditions(registration)));
-    }
-    if registration.reach == Reach::Static {
-        webhooks.push(registration.webhook("static", &of(Reach::Static), &fixed::conditions(registration)));
-    }
+fn configuration(name: &str, webhooks: &[Value]) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": registration.name},
+        "metadata": {"name": name},
         "webhooks": webhooks,
     })
 }
+
+/// The `ValidatingWebhookConfiguration`.
+pub fn webhook(it: &Registration<'_>) -> Value {
+    let mut webhooks = vec![it.webhook("named", Reach::Named, it.fail, &named::conditions(it))];
+    if it.wide {
+        webhooks.push(it.webhook("wide", Reach::Wide, it.fail, &wide::conditions(it)));
+    }
+    configuration(&it.guard.name, &webhooks)
+}
+
+/// The `ValidatingWebhookConfiguration` for a static manifest of each API server, which keeps the one in the API: about
+/// registrations an API server asks none but such webhooks.
+///
+/// Invariant: what is not answered goes through, whatever `fail` says. A guard that is dead and kept its own registration
+/// could not be taken away.
+pub fn static_manifest(it: &Registration<'_>) -> Value {
+    let webhook = it.webhook(STATIC, Reach::Static, false, &fixed::conditions(it));
+    configuration(&format!("{}{STATIC_SUFFIX}", it.guard.name), &[webhook])
+}
+
+/// The first label of the name of a static manifest's webhook.
+pub const STATIC: &str = "static";
+
+/// How the names of what is in static manifests end; the API server takes no others there (KEP-5793).
+pub const STATIC_SUFFIX: &str = ".static.k8s.io";

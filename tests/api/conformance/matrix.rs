@@ -48,7 +48,7 @@ const CATALOGUE: [(&str, &str); 33] = [
     ("the same thing in another spelling", ""),
     (
         "the guard's registration",
-        "Only a webhook of a static manifest is asked; through the API alone the guard's watcher has to put it back. Those of AR-1 run against an API server with `ManifestBasedAdmissionControlConfig`, which has started and taken all that a cold start writes while no guard answered (`tests/api/conformance/cold_start.rs`).",
+        "Only a webhook of a static manifest is asked (`guard install --static`). Those of AR-1 run against an API server with `ManifestBasedAdmissionControlConfig`, which has started and taken all that a cold start writes while no guard answered (`tests/api/conformance/cold_start.rs`).",
     ),
     ("other webhooks", "As B15. An object that another one has changed is judged as it would be stored."),
     ("groups of the API served by somebody else", ""),

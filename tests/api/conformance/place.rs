@@ -79,6 +79,11 @@ impl Place {
         fs::write(self.path("manifests").join("guard.json"), object.to_string()).context("write a manifest")
     }
 
+    /// Takes the static manifest away.
+    pub(crate) fn remove_manifests(&self) -> Result<()> {
+        fs::remove_file(self.path("manifests").join("guard.json")).context("remove a manifest")
+    }
+
     /// The flag by which an API server shows the guard its certificate, and reads static manifests where it should.
     pub(crate) fn admission_config(&self, is_static: bool) -> Result<(&'static str, String)> {
         let mut webhook = json!({

@@ -1,10 +1,7 @@
 //! The guard before a self-hosted control plane, under load: what is unsafe is denied, and the tool's own operations go on.
 
-use std::io::Write as _;
-use std::process::Stdio;
-
 use anyhow::{Context as _, Result, ensure};
-use selfhost_tests::drive::{Load, run, selfhost};
+use selfhost_tests::drive::{Load, run};
 use selfhost_tests::{Cluster, left, lockout};
 
 use crate::common;
@@ -15,8 +12,9 @@ fn a_guard_is_installed_and_worked_with() -> Result<()> {
     let cluster = common::guarded("guarded")?;
     let load = Load::start(&cluster, 100)?;
     run(&cluster, &["pivot", "--yes"])?.success()?;
-    run(&cluster, &["guard", "install", "--wide", "--yes"])?.success()?;
-    run(&cluster, &["guard", "status"])?.success()?;
+    lockout::mend(&cluster)?;
+    let status = run(&cluster, &["guard", "status"])?.success()?;
+    ensure!(status.out.contains("AR-1"), "{}", status.out);
     denies(&cluster)?;
     approves(&cluster)?;
     run(&cluster, &["upgrade", "v1.37.2", "--yes"])?.success()?;
@@ -40,6 +38,7 @@ fn denies(cluster: &Cluster) -> Result<()> {
     for (words, rule) in [
         (&["delete", scheduler][..], "DS-1"),
         (&["patch", scheduler, "--type=merge", "-p", roll], "DS-5"),
+        (&["delete", "validatingwebhookconfiguration", "selfhost-guard"], "AR-1"),
         (&["set", "image", scheduler, "kube-scheduler=registry.k8s.io/kube-scheduler:v1.39.0"], "DS-6"),
     ] {
         let error = cluster.kubectl(&[&["-n", "kube-system", "--dry-run=server"], words].concat());
@@ -59,30 +58,11 @@ fn approves(cluster: &Cluster) -> Result<()> {
     other["command"] = serde_json::json!(["sleep", "1d"]);
     containers.as_array_mut().context("containers")?.push(other);
     let edited = edited.to_string();
-    let denied = replace(cluster, &edited)?;
+    let dry_run = ["--dry-run=server"];
+    let denied = lockout::replace(cluster, &edited, &dry_run)?;
     ensure!(denied.contains("DS-11"), "{denied}");
-    let mut child = selfhost(cluster, &["guard", "approve", "-", "--rule", "DS-11", "--reason", "a test"])?
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().context("standard input")?.write_all(edited.as_bytes())?;
-    let approved = child.wait_with_output()?;
-    ensure!(approved.status.success(), "guard approve: {}", approved.status);
-    let admitted = replace(cluster, &String::from_utf8(approved.stdout)?)?;
+    let approved = lockout::approve(cluster, &edited, "DS-11")?;
+    let admitted = lockout::replace(cluster, &approved, &dry_run)?;
     ensure!(admitted.contains("replaced"), "{admitted}");
     Ok(())
-}
-
-/// What kubectl says to an object in the place of what is there, as a dry run.
-fn replace(cluster: &Cluster, object: &str) -> Result<String> {
-    let mut kubectl = cluster.kubectl_command()?;
-    let mut child = kubectl
-        .args(["replace", "--dry-run=server", "-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().context("standard input")?.write_all(object.as_bytes())?;
-    let output = child.wait_with_output()?;
-    Ok(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
 }

@@ -12,7 +12,6 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use selfhost_core::registration::{self, Registration};
 use selfhost_core::review::settings::Guard;
-use selfhost_core::rules::Reach;
 use selfhost_tests::cluster::DEFAULT_VERSION;
 use selfhost_tests::process::Process;
 use selfhost_tests::{ApiServer, Progress, refusal};
@@ -68,11 +67,10 @@ impl Stand {
         let world = seed::seed(&proxy)?;
         let (url, own) = (place.url(), Guard::default());
         let registration = Registration {
-            name: &own.name,
             url: &url,
             ca_bundle: &place.ca_bundle,
             fail: true,
-            reach: Reach::Wide,
+            wide: true,
             secrets: &world.secrets,
             config_maps: &world.config_maps,
             guard: &own,

@@ -58,7 +58,9 @@ impl Error {
 
 impl PlaceFiles {
     pub(crate) fn run(&self) -> Result<report::PlaceFiles, Error> {
-        let found = self.read()?;
+        let mut found = Vec::new();
+        read(&self.from, &self.to, &mut found)?;
+        found.sort_by(|a, b| a.0.cmp(&b.0));
         if found.is_empty() {
             return Err(Error::Empty { path: self.from.clone() });
         }
@@ -72,27 +74,34 @@ impl PlaceFiles {
         }
         files::create_private_dir(&self.to)?;
         for (path, content) in &missing {
+            if let Some(directory) = path.parent() {
+                files::create_private_dir(directory)?;
+            }
             files::write_new(path, content)?;
         }
         Ok(report::PlaceFiles { written: missing.into_iter().map(|(path, _)| path).collect() })
     }
+}
 
-    /// Where each file is to be, with what it is to hold.
-    fn read(&self) -> Result<Vec<(PathBuf, Content)>, Error> {
-        let failed = |path: &Path, source| Error::Read { path: path.to_owned(), source };
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.from).map_err(|source| failed(&self.from, source))? {
-            let entry = entry.map_err(|source| failed(&self.from, source))?;
-            // The kubelet's own: `..data`, and the directory that it leads to.
-            if entry.file_name().as_bytes().starts_with(b"..") {
-                continue;
-            }
-            let bytes = fs::read(entry.path()).map_err(|source| failed(&entry.path(), source))?;
-            found.push((self.to.join(entry.file_name()), Content::new(bytes, MODE)));
+/// Where each file is to be, with what it is to hold; those of directories, too.
+fn read(from: &Path, to: &Path, found: &mut Vec<(PathBuf, Content)>) -> Result<(), Error> {
+    let failed = |path: &Path, source| Error::Read { path: path.to_owned(), source };
+    for entry in fs::read_dir(from).map_err(|source| failed(from, source))? {
+        let entry = entry.map_err(|source| failed(from, source))?;
+        // The kubelet's own: `..data`, and the directory that it leads to.
+        if entry.file_name().as_bytes().starts_with(b"..") {
+            continue;
         }
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(found)
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        // What the link leads to.
+        if path.is_dir() {
+            read(&path, &to, found)?;
+        } else {
+            let bytes = fs::read(&path).map_err(|source| failed(&path, source))?;
+            found.push((to, Content::new(bytes, MODE)));
+        }
     }
+    Ok(())
 }
 
 impl RemoveFiles {
@@ -113,8 +122,11 @@ mod tests {
         fs::create_dir_all(at.join("..2026")).unwrap();
         symlink("..2026", at.join("..data")).unwrap();
         for (name, content) in files {
-            fs::write(at.join("..2026").join(name), content).unwrap();
-            symlink(format!("..data/{name}"), at.join(name)).unwrap();
+            let path = at.join("..2026").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+            let first = name.split('/').next().unwrap();
+            symlink(format!("..data/{first}"), at.join(first)).unwrap();
         }
     }
 
@@ -135,6 +147,19 @@ mod tests {
         fs::remove_file(at("guard/1/admission.yaml")).unwrap();
         assert!(matches!(place.run(), Err(Error::Differs { path }) if path == at("guard/1/kubeconfig")));
         assert!(!at("guard/1/admission.yaml").exists(), "nothing is half done");
+    }
+
+    #[test]
+    fn directories_come_along() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        volume(&at("volume"), &[("kubeconfig", "k"), ("static/guard.json", "{}")]);
+        let place = PlaceFiles { from: at("volume"), to: at("guard/1") };
+        assert_eq!(place.run().unwrap().written, [at("guard/1/kubeconfig"), at("guard/1/static/guard.json")]);
+        assert_eq!(fs::read(at("guard/1/static/guard.json")).unwrap(), b"{}");
+        let mode = fs::metadata(at("guard/1/static")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        assert_eq!(place.run().unwrap().written, [] as [PathBuf; 0], "once more");
     }
 
     #[test]

@@ -10,15 +10,14 @@ use jiff::Timestamp;
 use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use p256::pkcs8::DecodePrivateKey as _;
-use selfhost_core::review::Request;
-use selfhost_core::review::approval::{ANNOTATION, Approval, Change};
+use selfhost_core::review::approval::Approval;
 use selfhost_core::rules;
 use serde_json::Value;
 
 use crate::cli::guard::Approve;
 use crate::error::Failure;
 use crate::exit::Exit;
-use crate::guard::change::{self, Asker};
+use crate::guard::{approval, change};
 use crate::terminal::Terminal;
 
 /// Reads the object, and prints it with the approval.
@@ -59,19 +58,17 @@ fn approve(object: &Value, args: &Approve, now: i64) -> Result<Value, Failure> {
     // An update is told from a creation by the version that is changed.
     let version = object.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
     let old = (!version.is_empty()).then_some(object);
-    let request = change::request(object, old, args.delete, &Asker::named(None, &[]));
-    let request = Request::parse(request.to_string().as_bytes())
+    let change = approval::of(object, old, args.delete)
         .map_err(|error| usage(format!("{}: {error}", args.file.display())))?;
     let mut approval = Approval {
-        change: Change::of(&request),
+        change,
         rules: args.rule.iter().cloned().collect::<BTreeSet<_>>(),
         not_after: now.saturating_add(i64::try_from(lasts.as_secs()).unwrap_or(i64::MAX)),
         reason: args.reason.clone(),
         signatures: BTreeMap::new(),
     };
     // Others may have signed the same before: their signatures are of the same bytes.
-    if let Some(earlier) = object.pointer("/metadata/annotations").and_then(|it| it[ANNOTATION].as_str())
-        && let Ok(earlier) = serde_json::from_str::<Approval>(earlier)
+    if let Some(earlier) = approval::on(object)
         && (&earlier.change, &earlier.rules, &earlier.reason)
             == (&approval.change, &approval.rules, &approval.reason)
     {
@@ -83,8 +80,7 @@ fn approve(object: &Value, args: &Approve, now: i64) -> Result<Value, Failure> {
         approval.signatures.insert(name.clone(), STANDARD.encode(signature.to_der().as_bytes()));
     }
     let mut approved = object.clone();
-    let text = serde_json::to_string(&approval).map_err(std::io::Error::from)?;
-    approved["metadata"]["annotations"][ANNOTATION] = text.into();
+    approval::put(&mut approved, &approval).map_err(std::io::Error::from)?;
     Ok(approved)
 }
 
@@ -112,6 +108,7 @@ mod tests {
     use super::*;
     use crate::cli::guard::Action;
     use crate::cli::{Cli, Command};
+    use crate::guard::change::Asker;
 
     const NOW: i64 = 1_800_000_000;
 

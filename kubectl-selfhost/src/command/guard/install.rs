@@ -14,14 +14,14 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt as _};
 use selfhost_core::component::Component;
 use selfhost_core::finding::{Code, Finding};
+use selfhost_core::registration::{self, Registration};
 use selfhost_core::review::Settings;
 use selfhost_core::review::settings::Guard;
-use selfhost_core::rules::Reach;
 use serde_json::{Value, json};
 
 use super::super::journal;
 use super::super::operate::{Job, Operator, Planner, pinned};
-use super::{settings, status};
+use super::{or_forced, settings, status};
 use crate::api::{self, ApiError};
 use crate::cli::global::Global;
 use crate::cli::guard::Install;
@@ -29,10 +29,9 @@ use crate::cli::operation::{DryRun, Operation};
 use crate::cli::output::Format;
 use crate::error::Failure;
 use crate::exit::Exit;
-use crate::guard::canary::Answer;
 use crate::guard::credentials::Credentials;
 use crate::guard::objects::{self, Installation};
-use crate::guard::register::{self, Wanted};
+use crate::guard::register;
 use crate::guard::scope::Webhook;
 use crate::guard::servers::{self, Server};
 use crate::guard::{address, place, write};
@@ -43,6 +42,9 @@ use crate::plan::{Goal, Plan};
 use crate::progress::Progress;
 use crate::template::guard::KUBECONFIG;
 use crate::terminal::Terminal;
+
+/// The first minor whose API servers can read static manifests (KEP-5793).
+const OLDEST_STATIC_MINOR: u32 = 36;
 
 /// The first minor at which what is registered is there and stable: conditions of webhooks, and policies in CEL.
 const OLDEST_MINOR: u32 = 30;
@@ -63,6 +65,8 @@ struct Target<'a> {
     guard: Guard,
     settings: Value,
     credentials: Credentials,
+    url: String,
+    ca_bundle: String,
     secrets: BTreeSet<String>,
     config_maps: BTreeSet<String>,
     /// The image of the node part, by digest where it is known.
@@ -85,14 +89,15 @@ impl Target<'_> {
         })
     }
 
-    fn wanted(&self) -> Wanted<'_> {
-        Wanted {
-            guard: &self.guard,
-            authority: self.credentials.authority(),
-            port: self.args.port,
-            reach: if self.args.wide { Reach::Wide } else { Reach::Named },
+    fn registration(&self, fail: bool) -> Registration<'_> {
+        Registration {
+            url: &self.url,
+            ca_bundle: &self.ca_bundle,
+            fail,
+            wide: self.args.wide,
             secrets: &self.secrets,
             config_maps: &self.config_maps,
+            guard: &self.guard,
         }
     }
 }
@@ -103,10 +108,12 @@ pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal
     let operator = Operator::connect(global, &args.operation).await?;
     let client = operator.connection().client().clone();
     let inventory = operator.observe().await?;
-    if let Some(finding) = too_old(&inventory).or(another_place(&client, &read.guard).await?) {
+    if let Some(finding) =
+        too_old(&inventory, args.static_manifests).or(another_place(&client, &read.guard).await?)
+    {
         return operator.refuse(terminal, &[finding]);
     }
-    let (credentials, replaced) = credentials(&client, &read.guard, args.port).await?;
+    let (credentials, replaced) = credentials(&client, &read.guard, args).await?;
     let credential = credentials.name();
     let record = Record {
         asked: Asked { guard_credential: Some(credential.clone()), ..Asked::default() },
@@ -130,7 +137,7 @@ pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal
         return Ok(Exit::Failure);
     }
     let progress = Progress::to_stderr();
-    if replaced && register::unregister(&client, &target.guard).await? {
+    if replaced && register::unregister(&client, &target.guard).await.map_err(or_forced)? {
         // What they know each other by now would not do in the middle of the change.
         progress.note("the guard gets other certificates, and is not registered until it has them");
     }
@@ -154,15 +161,20 @@ pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal
     Ok(Exit::Success)
 }
 
-fn too_old(inventory: &Inventory) -> Option<Finding> {
+fn too_old(inventory: &Inventory, static_manifests: bool) -> Option<Finding> {
     let version = inventory.server_version.as_ref()?;
-    (version.minor < OLDEST_MINOR).then(|| {
-        Finding::new(
-            Code::PlanOnly,
-            format!("API server {version}"),
-            format!("is older than v1.{OLDEST_MINOR}: it cannot be told to ask the guard about some objects and no others"),
+    let (oldest, what, hint) = if static_manifests && version.minor >= OLDEST_MINOR {
+        (OLDEST_STATIC_MINOR, "it reads no static manifests", "install the guard without --static")
+    } else {
+        (
+            OLDEST_MINOR,
+            "it cannot be told to ask the guard about some objects and no others",
+            "what the rules say of a change: kubectl selfhost guard test FILE --live",
         )
-        .hint("what the rules say of a change: kubectl selfhost guard test FILE --live")
+    };
+    (version.minor < oldest).then(|| {
+        let message = format!("is older than v1.{oldest}: {what}");
+        Finding::new(Code::PlanOnly, format!("API server {version}"), message).hint(hint)
     })
 }
 
@@ -175,22 +187,34 @@ async fn another_place(client: &Client, wanted: &Guard) -> Result<Option<Finding
     }))
 }
 
-/// Those that are there, if they are whole, valid, and for this port, or new ones. Tells whether they take the place of
-/// others.
-async fn credentials(client: &Client, guard: &Guard, port: u16) -> Result<(Credentials, bool), Failure> {
+/// Those that are there, if they are whole, valid, and for this port, or new ones; with the static manifest that is asked
+/// for. Tells whether other certificates take the place of what is there.
+async fn credentials(client: &Client, guard: &Guard, args: &Install) -> Result<(Credentials, bool), Failure> {
     let now = Timestamp::now();
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &guard.namespace);
-    let Some(secret) = api::get(&secrets, &guard.name).await? else {
-        return Ok((Credentials::make(now, port)?, true));
-    };
-    let found = Credentials::of(secret, now).ok().filter(|found| {
+    let found = api::get(&secrets, &guard.name).await?.and_then(|secret| Credentials::of(secret, now).ok());
+    let found = found.filter(|found| {
         let kubeconfig: Value = serde_json::from_slice(&found.files[KUBECONFIG]).unwrap_or_default();
-        kubeconfig["users"][0]["name"] == address::host(port)
+        kubeconfig["users"][0]["name"] == address::host(args.port)
     });
-    match found {
-        Some(found) => Ok((found, false)),
-        None => Ok((Credentials::make(now, port)?, true)),
-    }
+    let replaced = found.is_none();
+    let credentials = match found {
+        Some(found) => found,
+        None => Credentials::make(now, args.port)?,
+    };
+    let none = BTreeSet::new();
+    let manifest = args.static_manifests.then(|| {
+        registration::static_manifest(&Registration {
+            url: &address::url(args.port),
+            ca_bundle: &credentials.ca_bundle(),
+            fail: true,
+            wide: args.wide,
+            secrets: &none,
+            config_maps: &none,
+            guard,
+        })
+    });
+    Ok((credentials.with_manifest(manifest.as_ref()), replaced))
 }
 
 fn target<'a>(
@@ -212,7 +236,18 @@ fn target<'a>(
     }
     let api_port = plan.port(Component::ApiServer);
     let guard = read.guard.clone();
-    Target { args, guard, settings, credentials, secrets, config_maps, node_image, api_port }
+    Target {
+        args,
+        guard,
+        settings,
+        url: address::url(args.port),
+        ca_bundle: credentials.ca_bundle(),
+        credentials,
+        secrets,
+        config_maps,
+        node_image,
+        api_port,
+    }
 }
 
 /// What would be written; with `--dry-run=server`, what the API server thinks of the swaps.
@@ -225,8 +260,9 @@ async fn dry_run(
     terminal: &mut Terminal,
 ) -> Result<Exit, Failure> {
     let mut objects = target.objects();
-    objects.push(target.wanted().webhook(true));
-    objects.extend(target.wanted().policies());
+    let registration = target.registration(true);
+    objects.push(registration::webhook(&registration));
+    objects.extend(registration::tier0(&registration));
     let output = target.args.operation.output;
     if matches!(output, Format::Table | Format::Wide) {
         for object in &objects {
@@ -256,7 +292,7 @@ async fn put_up(
     for (index, object) in objects.iter().enumerate() {
         // What runs is as it is here and in no other way; the rest is added to by others, and that is theirs.
         let written = if object["kind"] == "DaemonSet" {
-            write::put(client, object).await
+            write::put(client, object, |_, _| ()).await
         } else {
             write::ensure(client, object).await
         };
@@ -316,26 +352,26 @@ async fn register_and_try(
     let nodes: Vec<(String, IpAddr)> =
         plan.nodes.iter().map(|(name, node)| (name.clone(), node.address)).collect();
     let connections = servers::reach(operator.connection(), nodes, target.api_port).await?;
-    let wanted = target.wanted();
+    let registration = register::named(&target.guard);
+    let kept = target.args.static_manifests.then_some(&registration);
     progress.begin("registering it");
     // One that denies already stays so while it is written anew: its Pods serve. One that was interrupted before it did is
     // tried first, as any other.
     let webhooks = register::registered(client, &target.guard).await?.unwrap_or_default();
     let denies = webhooks.iter().any(Webhook::fails_closed);
-    wanted.register(client, denies).await?;
+    register::register(client, &target.registration(denies)).await.map_err(or_forced)?;
     let enforcing = async || {
         api::until::<_, ApiError, _, _>("every API server to ask the guard", HEARD, || async {
-            let servers = servers::ask(&connections).await;
-            let all = servers.iter().all(|server| matches!(server.canary, Answer::Enforces(_)));
-            Ok(all.then_some(servers))
+            let servers = servers::ask(&connections, kept).await;
+            Ok(servers.iter().all(Server::enforces).then_some(servers))
         })
         .await
     };
     progress.begin("having each API server ask it");
     if let Err(error) = enforcing().await {
-        let servers = servers::ask(&connections).await;
+        let servers = servers::ask(&connections, kept).await;
         if !denies {
-            register::unregister(client, &target.guard).await?;
+            register::unregister(client, &target.guard).await.map_err(or_forced)?;
         }
         let said: Vec<String> = servers.iter().map(status::said).collect();
         return Err(Failure::from(error).with_hint(format!(
@@ -344,8 +380,9 @@ async fn register_and_try(
             if denies { "see kubectl selfhost guard status" } else { "it is not registered any more" }
         )));
     }
-    wanted.register(client, true).await?;
-    wanted.write_policies(client).await?;
+    let registration = target.registration(true);
+    register::register(client, &registration).await.map_err(or_forced)?;
+    register::write_policies(client, &registration).await.map_err(or_forced)?;
     progress.begin("having each API server ask it once more");
     Ok(enforcing().await?)
 }

@@ -28,6 +28,7 @@ use crate::inventory::recognize;
 use crate::plan::{guard, is_ready};
 use crate::render::document;
 use crate::render::table::{self, Cell};
+use crate::template::guard::has_manifests;
 use crate::terminal::Terminal;
 use crate::theme::Tone;
 
@@ -48,6 +49,8 @@ struct Status {
     certificates: Option<String>,
     /// Whether the API servers' DaemonSet names the credential that the guard knows.
     credential_is_current: bool,
+    /// Whether static manifests are to keep the registration.
+    static_manifests: bool,
     /// Whether its Pod is ready, by node.
     pods: BTreeMap<String, bool>,
     /// Each API server.
@@ -56,9 +59,14 @@ struct Status {
 
 impl Status {
     fn enforces(&self) -> bool {
-        self.reach.is_some()
-            && self.fails_closed
-            && self.servers.iter().all(|server| matches!(server.canary, Answer::Enforces(_)))
+        self.reach.is_some() && self.fails_closed && self.servers.iter().all(Server::enforces)
+    }
+
+    /// What puts right what is as it should not be.
+    fn install(&self) -> String {
+        let wide = if self.reach == Some("wide") { " --wide" } else { "" };
+        let static_manifests = if self.static_manifests { " --static" } else { "" };
+        format!("kubectl selfhost guard install{wide}{static_manifests}")
     }
 }
 
@@ -90,8 +98,11 @@ async fn look(connection: &Connection) -> Result<Status, Failure> {
     let command = pod.map(|pod| recognize::command(pod, Component::ApiServer.name())).unwrap_or_default();
     let port = crate::template::bridge::port(Component::ApiServer, &command);
     let connections = servers::reach(connection, nodes, port).await?;
-    let servers = servers::ask(&connections).await;
     let found = place::find(client).await?;
+    let credential = guard::credential(&inventory);
+    let static_manifests = credential.as_deref().is_some_and(has_manifests);
+    let registration = register::named(&found.clone().unwrap_or_default());
+    let servers = servers::ask(&connections, static_manifests.then_some(&registration)).await;
     let webhooks =
         register::registered(client, &found.clone().unwrap_or_default()).await?.unwrap_or_default();
     let reach = match webhooks.len() {
@@ -108,7 +119,8 @@ async fn look(connection: &Connection) -> Result<Status, Failure> {
         reach,
         fails_closed: !webhooks.is_empty() && webhooks.iter().all(Webhook::fails_closed),
         certificates,
-        credential_is_current: known.is_some() && known == guard::credential(&inventory),
+        credential_is_current: known.is_some() && known == credential,
+        static_manifests,
         pods: match &found {
             Some(place) => pods(client, place).await?,
             None => BTreeMap::new(),
@@ -140,6 +152,9 @@ fn write(terminal: &mut Terminal, status: &Status) -> io::Result<()> {
     let place = status.place.as_deref().unwrap_or("not installed");
     let registered = match (status.reach, status.fails_closed) {
         (None, _) => theme.bad("not registered".to_owned()),
+        (Some(reach), true) if status.static_manifests => {
+            theme.good(format!("{reach}; what it does not answer is denied; kept by static manifests"))
+        }
         (Some(reach), true) => theme.good(format!("{reach}; what it does not answer is denied")),
         (Some(reach), false) => theme.warn(format!("{reach}; what it does not answer goes through")),
     };
@@ -166,38 +181,67 @@ fn write(terminal: &mut Terminal, status: &Status) -> io::Result<()> {
         })
         .collect();
     table::write(&mut terminal.out, &theme, &["NODE", "API SERVER", "GUARD", "ENFORCES"], &rows)?;
-    let next = if status.enforces() {
+    if status.enforces() {
         return Ok(());
-    } else if status.place.is_none() {
-        "kubectl selfhost guard install"
+    }
+    let install = status.install();
+    if status.place.is_none() {
+        writeln!(terminal.out, "\nNext: {install}")
     } else {
-        "kubectl selfhost guard install puts it right, kubectl selfhost guard uninstall takes it away"
-    };
-    writeln!(terminal.out, "\nNext: {next}")
+        writeln!(
+            terminal.out,
+            "\nNext: {install} puts it right, kubectl selfhost guard uninstall takes it away"
+        )
+    }
 }
 
 /// Node, address, and what the API server said.
 fn row(server: &Server) -> Vec<Cell> {
-    let (text, tone) = match &server.canary {
+    let (mut text, mut tone) = match &server.canary {
         Answer::Enforces(rules) => (format!("yes ({rules})"), Tone::Good),
         Answer::Admits => ("no: it admits what no guard admits".to_owned(), Tone::Bad),
-        Answer::Fails(why) => (format!("denies, but is not answered: {why}"), Tone::Bad),
-        Answer::DeniedByOther(message) | Answer::Unknown(message) => {
-            (format!("unknown: {message}"), Tone::Warn)
-        }
+        other => doubt(other),
     };
+    match &server.registration {
+        None => {}
+        // Together with the rest.
+        Some(Answer::Enforces(rules)) => {
+            if let Answer::Enforces(others) = &server.canary {
+                text = format!("yes ({others}, {rules})");
+            }
+        }
+        Some(_) if tone != Tone::Good => {}
+        Some(Answer::Admits) => {
+            (text, tone) = ("no: it lets the registration be deleted".to_owned(), Tone::Bad);
+        }
+        Some(other) => (text, tone) = doubt(other),
+    }
     let node = if server.node.is_empty() { "-" } else { &server.node };
     vec![node.to_owned().into(), server.address.clone().into(), Cell::new(text, tone)]
 }
 
-/// What an API server said, in one line.
-pub(super) fn said(server: &Server) -> String {
-    let what = match &server.canary {
+/// An answer that is neither yes nor no.
+fn doubt(answer: &Answer) -> (String, Tone) {
+    match answer {
+        Answer::Fails(why) => (format!("denies, but is not answered: {why}"), Tone::Bad),
+        other => (format!("unknown: {}", words(other)), Tone::Warn),
+    }
+}
+
+/// What was said, or what it means.
+fn words(answer: &Answer) -> &str {
+    match answer {
         Answer::Enforces(_) => "enforces the rules",
         Answer::Admits => "does not ask it",
         Answer::Fails(why) | Answer::DeniedByOther(why) | Answer::Unknown(why) => why,
-    };
-    format!("{} {what}", server.address)
+    }
+}
+
+/// What an API server said, in one line.
+pub(super) fn said(server: &Server) -> String {
+    let answers = [Some(&server.canary), server.registration.as_ref()].into_iter().flatten();
+    let worst = answers.clone().find(|answer| !matches!(answer, Answer::Enforces(_)));
+    format!("{} {}", server.address, words(worst.unwrap_or(&server.canary)))
 }
 
 /// What `guard install` ends with.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::journal;
 use super::super::operate::{Job, Operator, Planner, pinned};
+use super::or_forced;
 use crate::api::{self, ApiError};
 use crate::cli::global::Global;
 use crate::cli::guard::Uninstall;
@@ -89,7 +90,7 @@ pub(super) async fn run(global: &Global, args: &Uninstall, terminal: &mut Termin
     }
     let progress = Progress::to_stderr();
     progress.begin("taking the registration away");
-    register::unregister(&client, &guard).await?;
+    register::unregister(&client, &guard).await.map_err(or_forced)?;
     progress.end();
     let plan = match plan {
         Ok(plan) => plan,

@@ -1,11 +1,10 @@
 //! Registrations, for a static manifest.
 //!
 //! Sent is what is the guard's own, or looks like a static manifest (AR-1), and webhooks of others that could stop or
-//! change what the control plane needs (AR-2). While the guard is dead, nobody adds or changes such a webhook: operators
-//! that write their own certificate into one among them.
+//! change what the control plane needs (AR-2).
 
 use super::cel::{TARGET, WHOLE, list, quote};
-use super::{Condition, Registration};
+use super::{Condition, Registration, STATIC_SUFFIX};
 use crate::rules::ar2::NEEDED;
 
 pub(super) fn conditions(registration: &Registration<'_>) -> Vec<Condition> {
@@ -13,7 +12,8 @@ pub(super) fn conditions(registration: &Registration<'_>) -> Vec<Condition> {
     let guard = quote(&registration.guard.name);
     let own = format!(
         "({name} == {guard} || [\"-\", \".\"].exists(s, {name}.startsWith({guard} + s)) || \
-         {name}.endsWith(\".static.k8s.io\"))"
+         {name}.endsWith({}))",
+        quote(STATIC_SUFFIX)
     );
     let needed: Vec<&str> = NEEDED.iter().map(|(_, resource, _)| *resource).chain(["*", "*/*"]).collect();
     let broad = format!(

@@ -5,14 +5,13 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::review::object::{list, texts};
 
-fn registration<R>(reach: Reach, then: impl FnOnce(&Registration<'_>) -> R) -> R {
+fn registration<R>(wide: bool, then: impl FnOnce(&Registration<'_>) -> R) -> R {
     let set = |names: &[&str]| names.iter().map(|it| (*it).to_owned()).collect::<BTreeSet<_>>();
     then(&Registration {
-        name: "selfhost-guard",
         url: "https://127.0.0.1:9443/validate",
         ca_bundle: "Q0E=",
         fail: true,
-        reach,
+        wide,
         secrets: &set(&["kube-system/ca", "kube-system/sa", "vault/root"]),
         config_maps: &set(&["kube-system/apiserver-config"]),
         guard: &Guard::default(),
@@ -21,26 +20,35 @@ fn registration<R>(reach: Reach, then: impl FnOnce(&Registration<'_>) -> R) -> R
 
 #[test]
 fn the_whole_of_it() {
-    insta::assert_json_snapshot!("webhook", registration(Reach::Static, webhook));
+    insta::assert_json_snapshot!("webhook", registration(true, webhook));
+    insta::assert_json_snapshot!("static", registration(true, static_manifest));
 }
 
 #[test]
 fn the_policies() {
-    insta::assert_json_snapshot!("tier0", registration(Reach::Named, tier0));
+    insta::assert_json_snapshot!("tier0", registration(false, tier0));
+}
+
+/// Everything that is registered, from the least to all of it.
+fn configurations() -> [(&'static [Reach], Vec<Value>); 3] {
+    let wide = || registration(true, webhook);
+    [
+        (&[Reach::Named], vec![registration(false, webhook)]),
+        (&[Reach::Named, Reach::Wide], vec![wide()]),
+        (&[Reach::Named, Reach::Wide, Reach::Static], vec![wide(), registration(true, static_manifest)]),
+    ]
+}
+
+fn rules(configurations: &[Value]) -> Vec<&Value> {
+    let webhooks = configurations.iter().flat_map(|it| list(it, "webhooks"));
+    webhooks.flat_map(|it| list(it, "rules")).collect()
 }
 
 /// Every request that a rule may object to is sent by the registration of its reach, and by each wider one.
 #[test]
 fn every_scope_is_registered() {
-    for (reach, reaches) in [
-        (Reach::Named, &[Reach::Named][..]),
-        (Reach::Wide, &[Reach::Named, Reach::Wide]),
-        (Reach::Static, &[Reach::Named, Reach::Wide, Reach::Static]),
-    ] {
-        let configuration = registration(reach, webhook);
-        let webhooks = list(&configuration, "webhooks");
-        assert_eq!(webhooks.len(), reaches.len());
-        let rules: Vec<&Value> = webhooks.iter().flat_map(|it| list(it, "rules")).collect();
+    for (reaches, configurations) in configurations() {
+        let rules = rules(&configurations);
         let mut count = 0;
         for scope in scope::ALL.iter().filter(|scope| reaches.contains(&scope.reach)) {
             count += 1;
@@ -50,16 +58,16 @@ fn every_scope_is_registered() {
                     && texts(rule, "operations")
                         == scope.operations.iter().map(|it| it.as_str()).collect::<Vec<_>>()
             };
-            assert!(rules.iter().any(|rule| sent(&rule)), "{reach:?}: {scope:?}");
+            assert!(rules.iter().any(|rule| sent(&rule)), "{reaches:?}: {scope:?}");
         }
-        assert_eq!(rules.len(), count, "{reach:?} sends more than the rules ask for");
+        assert_eq!(rules.len(), count, "{reaches:?} sends more than the rules ask for");
     }
 }
 
 /// A resource without a condition would be sent whole.
 #[test]
 fn every_resource_has_a_condition_in_its_webhook() {
-    let configuration = registration(Reach::Wide, webhook);
+    let configuration = registration(true, webhook);
     for webhook in list(&configuration, "webhooks") {
         let conditions = list(webhook, "matchConditions");
         assert!(conditions.len() <= 64, "the API takes no more");
@@ -77,9 +85,8 @@ fn every_resource_has_a_condition_in_its_webhook() {
 /// A dead guard is asked for nothing that a cold start needs.
 #[test]
 fn what_brings_a_cluster_up_is_never_sent() {
-    let configuration = registration(Reach::Static, webhook);
-    let rules: Vec<&Value> =
-        list(&configuration, "webhooks").iter().flat_map(|it| list(it, "rules")).collect();
+    let [.., (_, everything)] = configurations();
+    let rules = rules(&everything);
     for (group, resource) in [
         ("coordination.k8s.io", "leases"),
         ("", "events"),
@@ -105,7 +112,7 @@ fn what_brings_a_cluster_up_is_never_sent() {
 #[test]
 fn what_fails_is_denied_or_let_through_as_told() {
     for (fail, expected) in [(true, "Fail"), (false, "Ignore")] {
-        registration(Reach::Static, |it| {
+        registration(true, |it| {
             let registration = Registration { fail, ..*it };
             for webhook in list(&webhook(&registration), "webhooks") {
                 assert_eq!(webhook["failurePolicy"], expected);
@@ -113,6 +120,9 @@ fn what_fails_is_denied_or_let_through_as_told() {
             for policy in tier0(&registration).iter().filter(|it| it["kind"] == "ValidatingAdmissionPolicy") {
                 assert_eq!(policy["spec"]["failurePolicy"], expected);
             }
+            // Or a dead guard could not be taken away.
+            let fixed = static_manifest(&registration);
+            assert_eq!(list(&fixed, "webhooks")[0]["failurePolicy"], "Ignore");
         });
     }
 }
@@ -120,6 +130,11 @@ fn what_fails_is_denied_or_let_through_as_told() {
 #[test]
 fn names_are_quoted() {
     let guard = Guard { namespace: "a\"b".to_owned(), name: "c\\d".to_owned() };
-    let text = registration(Reach::Static, |it| webhook(&Registration { guard: &guard, ..*it })).to_string();
-    assert!(text.contains(r#"\"a\\\"b\""#) && text.contains(r#"\"c\\\\d\""#), "{text}");
+    let text = registration(true, |it| {
+        let registration = Registration { guard: &guard, ..*it };
+        format!("{}{}", webhook(&registration), static_manifest(&registration))
+    });
+    for quoted in [r#"\"a\\\"b\""#, r#"\"c\\\\d\""#] {
+        assert!(text.contains(quoted), "{quoted}");
+    }
 }

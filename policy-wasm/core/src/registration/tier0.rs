@@ -20,7 +20,7 @@
 use serde_json::{Value, json};
 
 use super::cel::{daemonsets, is_in, quote};
-use super::{Registration, cel};
+use super::{Registration, cel, failure_policy};
 use crate::component::Component;
 use crate::labels;
 use crate::review::approval;
@@ -60,9 +60,11 @@ fn policy(
         // The rule AR-1 knows by the name that it is the guard's.
         "metadata": {"name": format!("{}-{name}", registration.guard.name)},
         "spec": {
-            "failurePolicy": registration.failure_policy(),
+            "failurePolicy": failure_policy(registration.fail),
             "matchConstraints": {
                 "matchPolicy": "Equivalent",
+                "namespaceSelector": {},
+                "objectSelector": {},
                 "resourceRules": [{"apiGroups": [group], "apiVersions": ["*"], "resources": resources,
                     "operations": operations, "scope": "*"}],
             },

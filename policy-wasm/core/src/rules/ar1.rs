@@ -8,13 +8,14 @@ use crate::review::{Facts, Operation, Request, Settings, Severity, Violation};
 pub const RULE: Rule = Rule {
     id: "AR-1",
     title: "the guard's registration is not removed, changed, or imitated",
-    severity: Severity::Deny,
+    severity: Severity::NeedsApproval,
     fixed: false,
     reach: Reach::Static,
     why: "The first thing that a rule in the way suggests is to delete the rule. The API server never asks a webhook about \
-          webhooks that are registered through it, so that this holds only from a static manifest; without one, the guard's \
-          watcher puts the registration back and says so.",
-    evasion: "- `failurePolicy: Ignore`, a narrower scope, another address, instead of a deletion: every change is denied.\n\
+          webhooks that are registered through it, so that this holds only from a static manifest (`kubectl selfhost guard \
+          install --static`). Without one the registration goes when somebody deletes it, and `kubectl selfhost guard \
+          status` exits 4 from then on.",
+    evasion: "- `failurePolicy: Ignore`, a narrower scope, another address, instead of a deletion: every change wants the approval.\n\
               - A name that ends in `.static.k8s.io`, which looks like a manifest and is none: denied.",
     blind: "An API server without the manifest, or with its plugin off: `kubectl selfhost guard status` asks each.",
     check,
@@ -39,7 +40,7 @@ fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     if !is_own || !changed || request.operation == Operation::Create {
         return Ok(Vec::new());
     }
-    let next = "kubectl selfhost guard install and uninstall change it, and have to be approved";
+    let next = "kubectl selfhost guard install and uninstall change it";
     Ok(vec![Violation::new("", "it is how the guard is asked at all", next)])
 }
 

@@ -71,7 +71,7 @@ const IMPOSSIBLE: [(&str, &str); 12] = [
     ),
     (
         "The guard's own registration",
-        "The API server asks no webhook about webhooks that are registered through it. AR-1 and AR-2 are seen only by a webhook in a static manifest; else the guard's watcher puts the registration back (AR-3).",
+        "The API server asks no webhook about webhooks that are registered through it. AR-1 and AR-2 are seen only by a webhook in a static manifest (`guard install --static`); without one `kubectl selfhost guard status` tells.",
     ),
     ("The content of an image", "A tag is believed, not what it holds (DS-6)."),
     (

@@ -140,7 +140,7 @@ pub(super) const RULES: &[Rule] = &[
     ("RB-3", "deny", access::rb3),
     ("RB-4", "deny", access::rb4),
     ("RB-5", "needs-approval", access::rb5),
-    ("AR-1", "deny", access::ar1),
+    ("AR-1", "needs-approval", access::ar1),
     ("AR-2", "needs-approval", access::ar2),
     ("AR-4", "deny", access::ar4),
     ("AR-5", "needs-approval", access::ar5),
