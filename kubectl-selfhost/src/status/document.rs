@@ -43,6 +43,7 @@ struct Status<'a> {
     nodes: Option<Vec<Node<'a>>>,
     components: Vec<Component<'a>>,
     standbys: Vec<Standby<'a>>,
+    guard: Option<Guard<'a>>,
     operation: Option<Operation<'a>>,
     findings: Vec<FindingDocument<'a>>,
     next_command: Option<&'a str>,
@@ -53,6 +54,13 @@ struct Status<'a> {
 struct Server<'a> {
     url: &'a str,
     version: Option<String>,
+}
+
+/// That the API servers ask a guard; whether they enforce it, `guard status` tells.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Guard<'a> {
+    credential: &'a str,
 }
 
 #[derive(Serialize)]
@@ -148,6 +156,7 @@ impl<'a> Status<'a> {
             nodes,
             components: report.rows.iter().map(Component::of).collect(),
             standbys: report.standbys.iter().map(Standby::of).collect(),
+            guard: report.guard.as_deref().map(|credential| Guard { credential }),
             operation: report.operation.as_ref().map(Operation::of),
             findings: report.findings.iter().map(FindingDocument::of).collect(),
             next_command: report.next.as_ref().map(|next| next.command.as_str()),

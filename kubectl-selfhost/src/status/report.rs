@@ -15,6 +15,7 @@ use selfhost_core::version::{self, KubeVersion};
 use super::{findings, next};
 use crate::inventory::credentials::{self, Source};
 use crate::inventory::{Instance, Inventory, OpenOperation, Part, Place, checkpoints, recognize};
+use crate::plan::guard;
 use crate::template::emulation::half_way;
 
 /// The name by which etcd's rows go.
@@ -39,6 +40,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What would bring each node's control plane back after a power cut.
     pub standbys: Vec<StandbyRow>,
+    /// The credential by which the API servers ask a guard; none where they have none.
+    pub guard: Option<String>,
     /// The open operation.
     pub operation: Option<OpenOperation>,
     /// What needs attention, the worst first.
@@ -136,6 +139,7 @@ impl Report {
             nodes: nodes(inventory),
             rows: rows(inventory),
             standbys: standbys(inventory),
+            guard: guard::credential(inventory),
             operation: inventory.operation.clone(),
             findings,
             next,

@@ -34,6 +34,11 @@ pub fn write(out: &mut dyn Write, theme: &Theme, columns: Columns, report: &Repo
     if !report.standbys.is_empty() {
         writeln!(out, "{}", standby_line(theme, report))?;
     }
+    if report.guard.is_some() {
+        // What they do with it, only they can tell, and they are not asked here.
+        let ask = theme.hint("kubectl selfhost guard status");
+        writeln!(out, "{}           known to the API servers   {ask}", theme.strong("Guard"))?;
+    }
     if let Some(operation) = &report.operation {
         writeln!(out, "{}", operation_line(theme, operation, report.taken_at))?;
     }

@@ -83,6 +83,18 @@ fn static_pods() {
 }
 
 #[test]
+fn a_guard_that_the_api_servers_ask_is_named() {
+    let mut inventory = self_hosted_cluster(&["cp-1"], "v1.37.2");
+    let daemonset = inventory.daemonsets.get_mut(&Component::ApiServer).unwrap();
+    let mut template = std::mem::take(&mut daemonset.spec.template);
+    template.spec.as_mut().unwrap().containers[0].command = Some(vec!["kube-apiserver".to_owned()]);
+    daemonset.spec.template = crate::template::guard::arm(template, "0a1b").unwrap();
+    let text = shown(&inventory, Columns::Narrow);
+    let line = text.lines().find(|line| line.starts_with("Guard")).unwrap();
+    assert_eq!(line, "Guard           known to the API servers   kubectl selfhost guard status");
+}
+
+#[test]
 fn self_hosted() {
     insta::assert_snapshot!(shown(&self_hosted_cluster(&["cp-1", "cp-2", "cp-3"], "v1.37.2"), Columns::Narrow), @r#"
     Control plane   self-hosted   v1.37.2   3/3 nodes ready
@@ -411,6 +423,7 @@ fn json() {
         }
       ],
       "standbys": [],
+      "guard": null,
       "operation": null,
       "findings": [
         {
