@@ -206,7 +206,7 @@ pub fn planned_steps(cluster: &Cluster, arguments: &[&str]) -> Result<BTreeSet<S
             Some(step_name(node, component, &words.collect::<Vec<_>>().join(" ")))
         })
         .collect();
-    ensure!(steps.len() > 10, "{}", dry.out);
+    ensure!(steps.len() > 5, "{}", dry.out);
     Ok(steps)
 }
 

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use super::random::Random;
-use super::{Row, fresh, say, selfhost};
+use super::{Row, fresh, fresh_with, say, selfhost};
+use crate::Spec;
 use crate::cluster::{Cluster, DEFAULT_VERSION, UPGRADE_VERSION};
 use crate::drive::{
     Load, Outcome, at_rest, components, kill_at_each, planned_steps, ready_within, run as run_plugin,
@@ -55,6 +56,12 @@ const OPERATIONS: [Operation; 3] = [
     Operation { command: &["unpivot", "--yes"], from: HOSTED, to: STATIC },
 ];
 
+/// Those that put a guard before a self-hosted control plane, and take it away.
+const GUARD_OPERATIONS: [Operation; 2] = [
+    Operation { command: &["guard", "install", "--wide", "--static", "--yes"], from: HOSTED, to: HOSTED },
+    Operation { command: &["guard", "uninstall", "--yes"], from: HOSTED, to: HOSTED },
+];
+
 /// Who is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Victim {
@@ -85,6 +92,9 @@ pub(super) struct Selection {
     /// Resumed and never aborted, at all steps of an operation in one go.
     #[arg(long, conflicts_with_all = ["way", "sample", "seed"])]
     sweep: bool,
+    /// The operations of the guard, instead of the control plane's own.
+    #[arg(long, requires = "sweep")]
+    guard: bool,
     /// Only those of this victim.
     #[arg(long, value_enum)]
     victim: Option<Victim>,
@@ -97,6 +107,14 @@ pub(super) struct Selection {
     /// Where the choice comes from; a run is repeated with the seed that it printed.
     #[arg(long)]
     seed: Option<u64>,
+}
+
+impl Operation {
+    /// `pivot, gate`; `guard install, gate`
+    fn name(&self, victim: Victim) -> String {
+        let words: Vec<&str> = self.command.iter().copied().take_while(|it| !it.starts_with('-')).collect();
+        format!("{}, {}", words.join(" "), word(&victim))
+    }
 }
 
 impl Victim {
@@ -189,19 +207,22 @@ pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
 
 /// Each operation once for each victim, killed at each of its steps in turn and resumed.
 fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
-    let cluster = fresh("bench-kills", 1, progress)?;
+    let mut spec = Spec::new("bench-kills".parse()?);
+    spec.more.guard = selection.guard;
+    let cluster = fresh_with(&spec, progress)?;
+    let operations: &[Operation] = if selection.guard { &GUARD_OPERATIONS } else { &OPERATIONS };
     say(&format!("{}  KILLS", Row::HEADER))?;
     let mut lost = 0;
     for victim in selection.victims() {
-        for operation in OPERATIONS {
+        for operation in operations.iter().copied() {
             bring_to(&cluster, operation.from)?;
             let steps = planned_steps(&cluster, operation.command)?;
             let mut kills = 0;
-            let row =
-                Row::measure(&format!("{}, {}", operation.command[0], word(&victim)), &cluster, || {
-                    kills = sweep_one(&cluster, operation, victim, &steps, progress)?;
-                    Ok(())
-                })?;
+            let row = Row::measure(&operation.name(victim), &cluster, || {
+                kills = sweep_one(&cluster, operation, victim, &steps, progress)?;
+                // What is more than the steps of its plan; else there is nothing to do any more.
+                selfhost(&cluster, operation.command)
+            })?;
             say(&format!("{}  {kills} at {} steps", row.line(), steps.len()))?;
             for failure in row.failures() {
                 say(&format!("  {failure}"))?;
@@ -213,6 +234,11 @@ fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
             }
             ensure!(shape(&cluster)? == Some(operation.to), "{:?}", shape(&cluster)?);
             left::nothing_of_an_operation(&cluster)?;
+            match operation.command {
+                ["guard", "install", ..] => selfhost(&cluster, &["guard", "status"])?,
+                ["guard", ..] => left::nothing_of_the_guard(&cluster)?,
+                _ => {}
+            }
         }
     }
     ensure!(lost == 0, "{lost} requests failed for a victim that serves nobody");
