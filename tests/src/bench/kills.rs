@@ -197,7 +197,7 @@ pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
     say(&format!("{} of {all} cells, seed {seed}", cells.len()))?;
     say("VICTIM   WAY     FAILED  LONGEST-GAP  THEN       STEP")?;
     for cell in &cells {
-        let line = try_cell(&cluster, cell).with_context(|| {
+        let line = try_cell(&cluster, cell, progress).with_context(|| {
             format!("{} at {}, {} (seed {seed})", word(&cell.victim), cell.step, word(&cell.way))
         })?;
         say(&line)?;
@@ -264,13 +264,13 @@ fn sweep_one(
     }
     let mut pending = steps.clone();
     for _ in 0..=steps.len() {
-        let outcome = hunt(cluster, victim, operation.command, &mut pending)?;
+        let outcome = hunt(cluster, victim, operation.command, &mut pending, progress)?;
         if outcome.code == Some(0) {
             return Ok(steps.len() - pending.len());
         }
-        progress.line(format_args!("{} killed; left: {}", word(&victim), pending.len()));
+        progress.line(format_args!("interrupted: {}", outcome.err.lines().last().unwrap_or_default()));
         at_rest(cluster)?;
-        let resumed = hunt(cluster, victim, &["resume", "--yes"], &mut pending)?;
+        let resumed = hunt(cluster, victim, &["resume", "--yes"], &mut pending, progress)?;
         // An upgrade that was taken back is begun anew.
         if resumed.code == Some(0) && shape(cluster)? == Some(operation.to) {
             return Ok(steps.len() - pending.len());
@@ -280,10 +280,10 @@ fn sweep_one(
     bail!("{:?} does not end", operation.command)
 }
 
-fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
+fn try_cell(cluster: &Cluster, cell: &Cell, progress: &Progress) -> Result<String> {
     bring_to(cluster, cell.operation.from)?;
     let load = Load::start(cluster, RATE)?;
-    let (hit, done) = strike(cluster, cell)?;
+    let (hit, done) = strike(cluster, cell, progress)?;
     // The kubelet may be on its way, and an API server, too.
     at_rest(cluster)?;
     let outcome = run_plugin(cluster, &[&word(&cell.way), "--yes"])?.success()?;
@@ -313,7 +313,7 @@ fn try_cell(cluster: &Cluster, cell: &Cell) -> Result<String> {
 
 /// Runs the operation and kills the victim at the step. Tells whether it was there, and whether the operation has ended
 /// as it should all the same.
-fn strike(cluster: &Cluster, cell: &Cell) -> Result<(bool, bool)> {
+fn strike(cluster: &Cluster, cell: &Cell, progress: &Progress) -> Result<(bool, bool)> {
     let at_step = |line: &str| step_of(line) == Some(cell.step.as_str());
     if cell.victim == Victim::Plugin {
         let met = run_and_kill(cluster, cell.operation.command, Duration::from_millis(300), at_step)?;
@@ -321,7 +321,7 @@ fn strike(cluster: &Cluster, cell: &Cell) -> Result<(bool, bool)> {
         return Ok((true, false));
     }
     let mut pending = BTreeSet::from([cell.step.clone()]);
-    let outcome = hunt(cluster, cell.victim, cell.operation.command, &mut pending)?;
+    let outcome = hunt(cluster, cell.victim, cell.operation.command, &mut pending, progress)?;
     Ok((pending.is_empty(), outcome.code == Some(0)))
 }
 
@@ -331,6 +331,7 @@ fn hunt(
     victim: Victim,
     command: &[&str],
     pending: &mut BTreeSet<String>,
+    progress: &Progress,
 ) -> Result<Outcome> {
     // The step that the plugin is at; none when it has ended.
     let now = Mutex::new(Some(String::new()));
@@ -340,6 +341,7 @@ fn hunt(
             loop {
                 let Some(step) = at().clone() else { return Ok(()) };
                 if pending.contains(&step) && kill_on_node(cluster, victim, &step)? {
+                    progress.line(format_args!("{} killed: {step}", word(&victim)));
                     pending.remove(&step);
                 }
                 thread::sleep(LOOK);
