@@ -58,24 +58,15 @@ pub async fn start(
         _ => (node_task::start(&pods, &wanted).await?, Some(Instant::now())),
     };
     context.progress.waiting(&format!("pod {name}"));
-    let standby = context.plan.nodes.get(node).is_some_and(|planned| planned.standby);
-    let alone = Cell::new(None);
+    let alone = Alone::new(context, &pods, component, node);
     let meanwhile = api::until::<_, ExecuteError, _, _>(format!("pod {name}"), START, || async {
-        let error = match look(&context.before, &pods, &pod).await? {
+        let is_kept_out = match look(&context.before, &pods, &pod).await? {
             Look::Ready => return Ok(Some(Meanwhile::Bridge)),
-            Look::Waits => return Ok(None),
-            Look::Fails(error) => error,
+            Look::Fails(error) if !is_port_held(&error) => return Err(error),
+            Look::Fails(_) => true,
+            Look::Waits => is_kept_out(&pods, &name).await?,
         };
-        if !is_port_held(&error) {
-            return Err(error);
-        }
-        if !standby || serves(&pods, component, node).await? {
-            alone.set(None);
-            return Ok(None);
-        }
-        let since = alone.get().unwrap_or_else(Instant::now);
-        alone.set(Some(since));
-        Ok((since.elapsed() > STOOD_IN).then_some(Meanwhile::Standby))
+        Ok(alone.stands_in(is_kept_out).await?.then_some(Meanwhile::Standby))
     })
     .await?;
     if meanwhile == Meanwhile::Standby {
@@ -86,7 +77,7 @@ pub async fn start(
         return Ok(meanwhile);
     }
     // The standby's gate, where there is one, has seen to that long ago.
-    if let Some(made) = made.filter(|_| component == Component::ApiServer && !standby) {
+    if let Some(made) = made.filter(|_| component == Component::ApiServer && !alone.has_standby) {
         context.progress.waiting("the end of what the kernel remembers");
         tokio::time::sleep(FORGOTTEN.saturating_sub(made.elapsed())).await;
     }
@@ -97,7 +88,51 @@ pub async fn start(
 /// stands in. The kubelet starts it again, and in the end it has the port.
 fn is_port_held(error: &ExecuteError) -> bool {
     let ExecuteError::TargetFails { words, .. } = error else { return false };
-    words.as_ref().is_some_and(|words| words.contains("address already in use"))
+    words.as_ref().is_some_and(|words| words.contains(PORT_HELD))
+}
+
+/// The end of what Go says of a port that somebody else listens on.
+const PORT_HELD: &str = "address already in use";
+
+/// Whether the bridge waits to be started again, and somebody had its port when it was started last.
+async fn is_kept_out(pods: &Api<Pod>, name: &str) -> Result<bool, ExecuteError> {
+    Ok(api::get(pods, name).await?.is_some_and(|pod| waits_for_port(&pod)))
+}
+
+fn waits_for_port(pod: &Pod) -> bool {
+    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    statuses.into_iter().flatten().any(|status| {
+        let runs = status.state.as_ref().is_some_and(|state| state.running.is_some());
+        let last = ends::end(status).and_then(|end| last_line(end.message.as_deref().unwrap_or_default()));
+        !runs && last.is_some_and(|words| words.contains(PORT_HELD))
+    })
+}
+
+/// Tells from when on the standby of a node is taken to stand in for a component, and to have the port of its bridge.
+struct Alone<'a> {
+    pods: &'a Api<Pod>,
+    component: Component,
+    node: &'a str,
+    has_standby: bool,
+    since: Cell<Option<Instant>>,
+}
+
+impl<'a> Alone<'a> {
+    fn new(context: &Context<'_>, pods: &'a Api<Pod>, component: Component, node: &'a str) -> Self {
+        let has_standby = context.plan.nodes.get(node).is_some_and(|planned| planned.standby);
+        Self { pods, component, node, has_standby, since: Cell::new(None) }
+    }
+
+    /// To be asked again and again, with whether the bridge is kept out of its port.
+    async fn stands_in(&self, is_kept_out: bool) -> Result<bool, ExecuteError> {
+        if !self.has_standby || !is_kept_out || serves(self.pods, self.component, self.node).await? {
+            self.since.set(None);
+            return Ok(false);
+        }
+        let since = self.since.get().unwrap_or_else(Instant::now);
+        self.since.set(Some(since));
+        Ok(since.elapsed() > STOOD_IN)
+    }
 }
 
 /// Whether a bridge that is there is used, and not replaced by the one that is wanted.
@@ -136,12 +171,17 @@ const AGAIN: Duration = Duration::from_secs(120);
 
 /// Waits until the bridge, if there is one, serves and diverts at this moment: what it stands in for is about to go. A gate
 /// that ended since it was ready diverts nothing after some seconds, and the kubelet lets it wait before it starts again.
+///
+/// Where the standby stands in, which then has the port of the bridge, there is nothing to wait for.
 pub async fn hold(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let name = bridge::name(component, node);
+    let alone = Alone::new(context, &pods, component, node);
     api::until(format!("pod {name}, without which nothing is taken away"), AGAIN, || async {
-        let pod = api::get(&pods, &name).await?;
-        Ok(pod.as_ref().is_none_or(is_ready).then_some(()))
+        let Some(pod) = api::get(&pods, &name).await?.filter(|pod| !is_ready(pod)) else {
+            return Ok(Some(()));
+        };
+        Ok(alone.stands_in(waits_for_port(&pod)).await?.then_some(()))
     })
     .await
 }
@@ -275,6 +315,26 @@ mod tests {
                 None => assert_eq!(text, None, "{status}"),
                 Some(part) => assert!(text.as_ref().is_some_and(|t| t.contains(part)), "{status}: {text:?}"),
             }
+        }
+    }
+
+    /// A bridge that the standby keeps out is no reason to wait, and one that is started is.
+    #[test]
+    fn a_bridge_that_waits_for_its_port_is_known() {
+        let ended = |message: &str| serde_json::json!({"terminated": {"exitCode": 1, "message": message}});
+        let held = "err=\"failed to create listener: listen tcp 0.0.0.0:6444: bind: address already in use\"";
+        let backing_off = serde_json::json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let running = serde_json::json!({"running": {}});
+        for (state, last, expected) in [
+            (&backing_off, ended(held), true),
+            (&ended(held), serde_json::Value::Null, true),
+            (&running, ended(held), false),
+            (&backing_off, ended("no etcd"), false),
+            (&running, serde_json::Value::Null, false),
+        ] {
+            let pod = pod(&serde_json::json!({"containerStatuses": [{"name": "kube-apiserver", "image": "i",
+                "imageID": "", "ready": false, "restartCount": 3, "state": state, "lastState": last}]}));
+            assert_eq!(waits_for_port(&pod), expected, "{state} {last}");
         }
     }
 
