@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
@@ -157,6 +158,22 @@ impl<'a> Operator<'a> {
         let summary = Summary { goal: goal.to_owned(), ..Summary::default() };
         self.write_summary(terminal, &summary, why)?;
         Ok(Exit::Success)
+    }
+
+    /// Says what was done beside the steps of `plan`, which has said so itself: programs read one report.
+    pub(super) fn done_beside(
+        &self,
+        terminal: &mut Terminal,
+        plan: &Plan,
+        took: Duration,
+        text: &str,
+    ) -> Result<(), Failure> {
+        if !plan.is_empty() && matches!(self.args.output, Format::Json | Format::Yaml) {
+            return Ok(());
+        }
+        let goal = plan.goal.to_string();
+        let summary = Summary { goal, changed: true, seconds: took.as_secs_f64(), ..Summary::default() };
+        Ok(self.write_summary(terminal, &summary, text)?)
     }
 
     /// Says why not. In JSON and YAML the findings are the result.

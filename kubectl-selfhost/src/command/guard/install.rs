@@ -155,9 +155,8 @@ pub(super) async fn run(global: &Global, args: &Install, terminal: &mut Terminal
     let servers = register_and_try(&operator, &target, &plan, &progress).await?;
     progress.end();
     status::write_servers(terminal, args.operation.output, &servers)?;
-    if matches!(args.operation.output, Format::Table | Format::Wide) {
-        writeln!(terminal.out, "The guard is installed.\nNext: kubectl selfhost guard scope")?;
-    }
+    let text = "The guard is installed.\nNext: kubectl selfhost guard scope";
+    operator.done_beside(terminal, &plan, progress.elapsed(), text)?;
     Ok(Exit::Success)
 }
 

@@ -18,6 +18,7 @@ use crate::api::{self, ApiError};
 use crate::cli::global::Global;
 use crate::cli::guard::Uninstall;
 use crate::cli::operation::{DryRun, Operation};
+use crate::cli::output::Format;
 use crate::error::Failure;
 use crate::exit::Exit;
 use crate::guard::change::Identity;
@@ -60,12 +61,11 @@ pub(super) async fn run(global: &Global, args: &Uninstall, terminal: &mut Termin
     };
     let plan = planner(&inventory, Some(&node_image));
     if args.operation.dry_run != DryRun::None {
-        writeln!(terminal.out, "delete {}", Identity::of(&register::named(&guard)))?;
-        writeln!(
-            terminal.out,
-            "delete {} and everything in it\n",
-            Identity::of(&objects::namespace(&guard))
-        )?;
+        if matches!(args.operation.output, Format::Table | Format::Wide) {
+            let (registration, namespace) = (register::named(&guard), objects::namespace(&guard));
+            writeln!(terminal.out, "delete {}", Identity::of(&registration))?;
+            writeln!(terminal.out, "delete {} and everything in it\n", Identity::of(&namespace))?;
+        }
         return match plan {
             Ok(_) => {
                 operator.run(&Job { planner, asked: Asked::default(), rolls_back: false }, terminal).await
@@ -113,7 +113,8 @@ pub(super) async fn run(global: &Global, args: &Uninstall, terminal: &mut Termin
     }
     remove(&client, &guard, &inventory, &node_image, &progress).await?;
     progress.end();
-    writeln!(terminal.out, "No guard is installed any more.\nNext: kubectl selfhost status")?;
+    let text = "No guard is installed any more.\nNext: kubectl selfhost status";
+    operator.done_beside(terminal, &plan, progress.elapsed(), text)?;
     Ok(Exit::Success)
 }
 
