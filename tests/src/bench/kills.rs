@@ -153,9 +153,13 @@ impl Victim {
     }
 
     /// How long the API may be away, in seconds: until the kubelet or a standby has started another, or the node was
-    /// switched on and off again.
+    /// switched on and off again. A gate that was killed before waits for its turn: for up to 40 s the third time.
     fn bearable(self) -> f64 {
-        if self == Self::Power { BACK.as_secs_f64() + 15.0 } else { 30.0 }
+        match self {
+            Self::Power => BACK.as_secs_f64() + 15.0,
+            Self::Gate => 60.0,
+            Self::Plugin | Self::Task | Self::Bridge | Self::Kubelet => 30.0,
+        }
     }
 }
 
