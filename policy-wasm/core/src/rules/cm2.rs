@@ -123,7 +123,7 @@ fn authentication(new: &Value, old: &Value, found: &mut Found<'_>) {
     };
     let is_open = flag(&after, "enabled") && paths(&after).is_empty();
     let was_bound = before.is_object() && !(flag(&before, "enabled") && paths(&before).is_empty());
-    let widens = flag(&after, "enabled") && before.is_object() && !paths(&after).is_subset(&paths(&before));
+    let widens = flag(&after, "enabled") && !paths(&after).is_subset(&paths(&before));
     if was_bound && (is_open || after.is_null() || widens) {
         found.add("anonymous requests would be served where they were not", "keep anonymous as it was");
     }

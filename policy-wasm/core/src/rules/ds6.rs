@@ -76,7 +76,6 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
             ));
         }
     }
-    violations.dedup_by(|a, b| a.message == b.message);
     Ok(violations)
 }
 
