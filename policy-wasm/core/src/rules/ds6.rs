@@ -134,6 +134,7 @@ mod tests {
                 ("of an architecture", to(Component::ApiServer, "k8s.gcr.io/kube-apiserver-amd64:v1.36.4"), false),
                 ("a scheduler before its API servers", scheduler(":v1.37.2"), true),
                 ("a scheduler a minor behind", scheduler(":v1.35.9"), false),
+                ("a scheduler a patch ahead", scheduler(":v1.36.9"), false),
                 ("made two minors ahead", create(&made), true),
             ],
         );
@@ -141,5 +142,25 @@ mod tests {
             it["image"] = json!("registry.k8s.io/kube-scheduler:v1.37.2");
         });
         table(&RULE, &halfway, [("a scheduler after its API servers", later, false)]);
+        let mut back = World::new();
+        let mut alone = World::new();
+        for component in [Component::ControllerManager, Component::Scheduler] {
+            for index in 1..=3 {
+                let key = format!("kube-system/{}-abcd{index}", component.daemonset_name());
+                back.object_mut("Pod", &key)["spec"]["containers"][0]["image"] =
+                    json!(format!("registry.k8s.io/{component}:v1.35.9"));
+                alone.remove("Pod", &key);
+            }
+        }
+        table(&RULE, &back, [("the last to go back", api(":v1.35.9"), false)]);
+        table(
+            &RULE,
+            &alone,
+            [
+                ("a minor more, while nothing else runs", api(":v1.37.2"), false),
+                ("two minors more, while nothing else runs", api(":v1.38.0"), true),
+                ("another major, while nothing else runs", api(":v2.36.3"), true),
+            ],
+        );
     }
 }
