@@ -81,14 +81,12 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
 
 /// Why `component` at `target` does not get along with what runs.
 fn skew(component: Component, target: &KubeVersion, other: Component, runs: &KubeVersion) -> Option<String> {
-    let (server, client, fits) = match (component, other) {
+    let fits = match (component, other) {
         (Component::ApiServer, Component::ApiServer) => return None,
-        (Component::ApiServer, _) => (target, runs, target.admits_controller(runs)),
-        (_, Component::ApiServer) => (runs, target, runs.admits_controller(target)),
+        (Component::ApiServer, _) => target.admits_controller(runs),
+        (_, Component::ApiServer) => runs.admits_controller(target),
         _ => return None,
     };
-    // A patch more than the API server's is no skew.
-    let fits = fits || (server.minor == client.minor && server.major == client.major);
     (!fits).then(|| format!("{component} {target} does not get along with {other} {runs}"))
 }
 
