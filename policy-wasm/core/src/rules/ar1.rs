@@ -59,6 +59,8 @@ mod tests {
             world.objects.push(json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
                 "metadata": {"name": name}, "webhooks": [{"name": "a", "failurePolicy": "Fail"}]}));
         }
+        world.objects.push(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": "selfhost-guard"}, "rules": []}));
         let delete = |name: &str| world.delete("admissionregistration.k8s.io/v1", kind, name);
         let edit = |change: fn(&mut Value)| world.update(kind, "selfhost-guard", change);
         let mut fake = world.object(kind, "other").clone();
@@ -73,6 +75,7 @@ mod tests {
                 ("made to ignore", edit(|it| it["webhooks"][0]["failurePolicy"] = json!("Ignore")), true),
                 ("emptied", edit(|it| it["webhooks"] = json!([])), true),
                 ("labelled", edit(|it| it["metadata"]["labels"] = json!({"x": "y"})), false),
+                ("its rights deleted", world.delete("rbac.authorization.k8s.io/v1", "ClusterRole", "selfhost-guard"), false),
                 ("made", create(world.object(kind, "selfhost-guard")), false),
                 ("imitated", create(&fake), true),
             ],

@@ -125,6 +125,18 @@ mod tests {
         let not = |operator: &str, name: &str| {
             json!({"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": operator, "values": [name]}]})
         };
+        let named = |name: &str| json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+        let scoped = |scope: &str, resource: &str| {
+            let mut request = make(check, json!("Fail"), json!({}), "", resource);
+            request["object"]["webhooks"][0]["rules"][0]["scope"] = json!(scope);
+            request
+        };
+        let of = |object: &Value| {
+            let mut object = object.clone();
+            object["webhooks"] = json!([{"name": "w", "rules": [{"apiGroups": [""], "apiVersions": ["*"],
+                "resources": ["pods"], "operations": ["CREATE"]}]}]);
+            create(&object)
+        };
         table(
             &RULE,
             &World::new(),
@@ -136,10 +148,20 @@ mod tests {
                 ("Pods elsewhere", make(check, json!("Fail"), not("NotIn", "kube-system"), "", "pods"), false),
                 ("Pods not there", make(check, json!("Fail"), not("NotIn", "kube-public"), "", "pods"), true),
                 ("Pods of one namespace", make(change, json!("Fail"), not("In", "default"), "", "pods"), false),
+                ("Pods of one namespace, by its label", make(check, json!("Fail"), named("default"), "", "pods"), false),
+                ("Pods of kube-system, by its label", make(check, json!("Fail"), named("kube-system"), "", "pods"), true),
+                ("Pods of nameless namespaces", make(check, json!("Fail"), not("DoesNotExist", ""), "", "pods"), false),
                 ("everything", make(check, json!("Fail"), json!({}), "*", "*"), true),
                 ("everything elsewhere, and nodes", make(check, json!("Fail"), not("NotIn", "kube-system"), "*", "*"), true),
                 ("leases", make(check, json!("Fail"), json!({}), "coordination.k8s.io", "leases"), true),
+                ("Pods, if they were in no namespace", scoped("Cluster", "pods"), false),
+                ("nodes, if they were in one", scoped("Namespaced", "nodes"), false),
+                ("nodes", scoped("Cluster", "nodes"), true),
                 ("others", make(check, json!("Fail"), json!({}), "networking.k8s.io", "ingresses"), false),
+                ("of another group", of(&json!({"apiVersion": "example.org/v1", "kind": change, "metadata": {"name": "x"}})), false),
+                ("what is no webhook", of(&json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "Other", "metadata": {"name": "x"}})), false),
+                ("the guard's own", of(&json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": check,
+                    "metadata": {"name": "selfhost-guard"}})), false),
             ],
         );
     }

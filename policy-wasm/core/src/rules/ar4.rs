@@ -78,8 +78,17 @@ mod tests {
         let mut world = World::new();
         world.objects.push(json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
             "metadata": {"name": "v1.apps"}, "spec": {"group": "apps", "version": "v1"}}));
+        for (name, spec) in [
+            ("v1.example.org", json!({"group": "example.org", "version": "v1"})),
+            ("v1beta1.apps", json!({"group": "apps", "version": "v1beta1", "service": other()})),
+        ] {
+            world.objects.push(json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+                "metadata": {"name": name}, "spec": spec}));
+        }
         let mut own = world.update("APIService", "v1.apps", |it| it["spec"]["versionPriority"] = json!(1));
         own["userInfo"]["username"] = json!("system:apiserver");
+        let mut retired = world.delete("apiregistration.k8s.io/v1", "APIService", "v1.apps");
+        retired["userInfo"]["username"] = json!("system:apiserver");
         table(
             &RULE,
             &world,
@@ -90,10 +99,15 @@ mod tests {
                 ("the core group", make("", other(), false), true),
                 ("admission", make("admissionregistration.k8s.io", other(), false), true),
                 ("roles", make("rbac.authorization.k8s.io", other(), false), true),
+                ("flow control", make("flowcontrol.apiserver.k8s.io", other(), false), true),
+                ("its own state", make("internal.apiserver.k8s.io", other(), false), true),
                 ("one's own", make("example.org", other(), false), false),
                 ("apps handed over", world.update("APIService", "v1.apps", |it| it["spec"]["service"] = json!({"name": "x"})), true),
                 ("apps deleted", world.delete("apiregistration.k8s.io/v1", "APIService", "v1.apps"), true),
                 ("apps, by the API server", own, false),
+                ("apps deleted, by the API server", retired, false),
+                ("a definition's own deleted", world.delete("apiregistration.k8s.io/v1", "APIService", "v1.example.org"), false),
+                ("apps of others deleted", world.delete("apiregistration.k8s.io/v1", "APIService", "v1beta1.apps"), false),
             ],
         );
     }

@@ -68,9 +68,12 @@ mod tests {
                 "conversion": {"webhook": {"clientConfig": {"service": {"namespace": namespace}}}}}}))
         };
         let pull = || json!("https://github.com/kubernetes/enhancements/pull/1111");
+        let mut world = World::new();
+        world.objects.push(make("apps.k8s.io", json!("unapproved, x"), "default")["object"].clone());
+        let relabelled = world.update("CustomResourceDefinition", "x", |it| it["metadata"]["labels"] = json!({"a": "b"}));
         table(
             &RULE,
-            &World::new(),
+            &world,
             [
                 ("one's own", make("example.org", json!("x"), "default"), false),
                 ("Kubernetes' own", make("apps.k8s.io", json!("unapproved, x"), "default"), true),
@@ -81,6 +84,9 @@ mod tests {
                 ("approved by others", make("gateway.networking.k8s.io", json!("https://github.com/kubernetes-evil/x/pull/1"), "default"), true),
                 ("approved by an owner alone", make("gateway.networking.k8s.io", json!("https://github.com/kubernetes"), "default"), true),
                 ("converted by the guard", make("example.org", json!("x"), "selfhost-guard"), true),
+                ("relabelled as it is", relabelled, false),
+                ("another kind with a group", create(&json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+                    "metadata": {"name": "x"}, "spec": {"group": "metrics.k8s.io"}})), false),
             ],
         );
     }

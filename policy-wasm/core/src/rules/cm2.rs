@@ -123,7 +123,7 @@ fn authentication(new: &Value, old: &Value, found: &mut Found<'_>) {
     };
     let is_open = flag(&after, "enabled") && paths(&after).is_empty();
     let was_bound = before.is_object() && !(flag(&before, "enabled") && paths(&before).is_empty());
-    let widens = flag(&after, "enabled") && before.is_object() && !paths(&after).is_subset(&paths(&before));
+    let widens = flag(&after, "enabled") && !paths(&after).is_subset(&paths(&before));
     if was_bound && (is_open || after.is_null() || widens) {
         found.add("anonymous requests would be served where they were not", "keep anonymous as it was");
     }
@@ -267,18 +267,20 @@ mod tests {
                 ("a webhook that fails open at the end", authorizers("[{type: Node}, {type: RBAC}, {type: Webhook, name: w}]"), false),
                 ("one that fails open, twice", authorizers("[{type: Webhook, name: w}, {type: Node}, {type: RBAC}, {type: Webhook, name: w}]"), true),
                 ("another kind", write("authorization.yaml", "apiVersion: v1\nkind: Config\n"), true),
+                ("of another group", write("authorization.yaml", "apiVersion: apiserver.k8s.io/v1\nkind: AuthorizationConfiguration\n\
+                    authorizers: [{type: Node}, {type: RBAC}]\n"), true),
                 ("no YAML", write("authorization.yaml", "{"), true),
                 ("two of one key", write("authorization.yaml", "kind: a\nkind: b\n"), true),
                 ("an audit policy", audit("[{level: Metadata}]"), false),
                 ("no audit", audit("[{level: None}, {level: Metadata}]"), true),
                 ("no rules", audit("[]"), true),
                 ("no audit of watches", audit("[{level: None, verbs: [watch]}, {level: Metadata}]"), false),
-                ("anonymous as before", anonymous("anonymous: {enabled: true, conditions: [{path: /livez}]}"), false),
+                ("anonymous as before", anonymous("anonymous: {enabled: true, conditions: [{path: /livez}]} # probes"), false),
                 ("anonymous off", anonymous("anonymous: {enabled: false}"), false),
                 ("anonymous everywhere", anonymous("anonymous: {enabled: true}"), true),
                 ("anonymous by default", anonymous(""), true),
                 ("anonymous on a path more", anonymous("anonymous: {enabled: true, conditions: [{path: /livez}, {path: /api}]}"), true),
-                ("manifests as before", manifests("[{name: ValidatingAdmissionPolicy, configuration: {staticManifestsDir: /m}}]"), false),
+                ("manifests as before", manifests("[{name: ValidatingAdmissionPolicy, configuration: {staticManifestsDir: /m}}] # ours"), false),
                 ("manifests elsewhere", manifests("[{name: ValidatingAdmissionPolicy, configuration: {staticManifestsDir: /n}}]"), true),
                 ("no manifests", manifests("[]"), true),
                 ("an issuer more", anonymous("anonymous: {enabled: false}\njwt: [{issuer: {url: https://a}}]"), false),
@@ -286,6 +288,20 @@ mod tests {
                 ("another key", world.update("ConfigMap", "kube-system/apiserver-config", |it| it["data"]["x"] = json!("{")), false),
             ],
         );
+    }
+
+    #[test]
+    fn what_was_open_stays_open() {
+        let mut world = configured();
+        let text = |rest: &str| {
+            json!(format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n{rest}\n"))
+        };
+        let map = world.object_mut("ConfigMap", "kube-system/apiserver-config");
+        map["data"]["authentication.yaml"] = text("jwt: []");
+        let write = |rest: &str| {
+            world.update("ConfigMap", "kube-system/apiserver-config", |it| it["data"]["authentication.yaml"] = text(rest))
+        };
+        table(&RULE, &world, [("what was the default", write("anonymous: {enabled: true}"), false)]);
     }
 
     #[test]

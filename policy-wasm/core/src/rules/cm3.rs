@@ -139,6 +139,11 @@ mod tests {
             let text = text.to_owned();
             world.update("ConfigMap", "kube-system/kubeadm-config", move |it| it["data"]["ClusterConfiguration"] = json!(text))
         };
+        let with = |change: fn(&mut Value)| {
+            let mut request = kubeadm(&configuration.replace("v1.35.9", "v1.36.3"));
+            change(&mut request["object"]);
+            request
+        };
         let publisher = "system:serviceaccount:kube-system:root-ca-cert-publisher";
         let signer = "system:serviceaccount:kube-system:bootstrap-signer";
         table(
@@ -148,9 +153,13 @@ mod tests {
                 ("the version", kubeadm(&configuration.replace("v1.35.9", "v1.36.3")), false),
                 ("another version", kubeadm(&configuration.replace("v1.35.9", "v1.37.2")), true),
                 ("the version and more", kubeadm(&format!("{}x: y\n", configuration.replace("v1.35.9", "v1.36.3"))), true),
+                ("the version and another key", with(|it| it["data"]["x"] = json!("y")), true),
+                ("the version and bytes", with(|it| it["binaryData"] = json!({"x": "eQ=="})), true),
+                ("the version, for ever", with(|it| it["immutable"] = json!(true)), true),
                 ("another line", kubeadm(&configuration.replace("ClusterConfiguration", "Other")), true),
                 ("its label", edit("kube-system/kubeadm-config", "ann", |it| it["metadata"]["labels"] = json!({"x": "y"})), false),
                 ("deleted", world.delete("v1", "ConfigMap", "kube-system/kubeadm-config"), true),
+                ("made immutable", edit("kube-system/kubeadm-config", "ann", |it| it["immutable"] = json!(true)), true),
                 ("whom to believe, by the API server", edit("kube-system/extension-apiserver-authentication",
                     "system:apiserver", |it| it["data"]["client-ca-file"] = json!("y")), false),
                 ("whom to believe, by somebody", edit("kube-system/extension-apiserver-authentication",

@@ -88,6 +88,8 @@ mod tests {
         });
         edited["object"]["metadata"]["ownerReferences"] = json!([]);
         edited["object"]["metadata"]["labels"] = json!({});
+        let mut elsewhere = revision("x", ours, ours);
+        elsewhere["metadata"]["namespace"] = json!("default");
         table(
             &RULE,
             &world,
@@ -102,10 +104,18 @@ mod tests {
                 ("deleted by somebody", delete(), true),
                 ("deleted by the controller", by(delete(), CONTROLLER), false),
                 ("collected while it is needed", by(delete(), collector), true),
+                ("in another namespace", create(&elsewhere), false),
             ],
         );
         let mut gone = world.clone();
         gone.remove("DaemonSet", "kube-system/self-hosted-kube-apiserver");
-        table(&RULE, &gone, [("collected after the DaemonSet", by(delete(), collector), false)]);
+        table(
+            &RULE,
+            &gone,
+            [
+                ("collected after the DaemonSet", by(delete(), collector), false),
+                ("deleted after the DaemonSet", delete(), true),
+            ],
+        );
     }
 }

@@ -63,6 +63,7 @@ mod tests {
             &RULE,
             &world,
             [
+                ("edited", world.edit(Component::ApiServer, |it| it["metadata"]["labels"]["x"] = json!("y")), false),
                 ("by name", delete(|_| {}), true),
                 ("of a collection", delete(|it| it["name"] = json!(null)), true),
                 ("by the garbage collector", delete(|it| {
@@ -85,6 +86,10 @@ mod tests {
                 }), false),
             ],
         );
+        let orphaning = delete(|it| it["options"] = json!({"propagationPolicy": "Orphan"}));
+        for (request, message) in [(delete(|_| {}), "runs on cp1"), (orphaning, "would not come back")] {
+            assert!(world.verdict(&request).message().contains(message), "{message}");
+        }
         let mut unpivoted = World::new();
         unpivoted.forget_labels(Component::ApiServer);
         table(&RULE, &unpivoted, [("no node has the label", delete(|_| {}), false)]);

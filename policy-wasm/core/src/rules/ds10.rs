@@ -118,6 +118,8 @@ mod tests {
         let mut world = World::new();
         world.objects.push(json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
             "metadata": {"name": "encryption", "namespace": "kube-system"}, "data": {"config.yaml": ""}}));
+        world.objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "binaryData": {"config.yaml": ""},
+            "metadata": {"name": "more", "namespace": "kube-system"}}));
         let flag = |flag: &str| {
             world.edit_container(Component::ApiServer, |it| it["command"].as_array_mut().unwrap().push(json!(flag)))
         };
@@ -157,6 +159,8 @@ mod tests {
                 ("a Secret that is not there", mounted(json!({"secret": {"secretName": "other"}}), at.clone()), true),
                 ("a key", mounted(secret(json!({"items": [{"key": "config.yaml", "path": "config.yaml"}]})), at.clone()), false),
                 ("a key that is not there", mounted(secret(json!({"items": [{"key": "x", "path": "config.yaml"}]})), at), true),
+                ("a binary key of a ConfigMap", mounted(json!({"configMap": {"name": "more", "items": [
+                    {"key": "config.yaml", "path": "config.yaml"}]}}), json!({"mountPath": "/etc/encryption"})), false),
                 ("a subPath", mounted(secret(json!({})), json!({"mountPath": "/etc/encryption/config.yaml",
                     "subPath": "config.yaml"})), true),
                 ("a projected one that is not there", mounted(json!({"projected": {"sources": [

@@ -223,6 +223,7 @@ mod tests {
                 ("a mount that propagates", container(|it| {
                     it["volumeMounts"][0]["mountPropagation"] = json!("Bidirectional");
                 }), true),
+                ("its address by hand", container(|it| it["env"][0] = json!({"name": "HOST_IP", "value": "10.0.0.1"})), true),
                 ("privileged", container(|it| it["securityContext"] = json!({"privileged": true})), true),
                 ("no seccomp", spec(|it| it["securityContext"] = json!({})), true),
                 ("the node's processes", spec(|it| it["hostPID"] = json!(true)), true),
@@ -261,6 +262,21 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_mount_may_become_narrower() {
+        let mut world = World::new();
+        world.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver")["spec"]["template"]["spec"]["containers"][0]
+            ["volumeMounts"][0]["readOnly"] = json!(null);
+        let edit = |change: fn(&mut Value)| world.edit_container(Component::ApiServer, change);
+        table(
+            &RULE,
+            &world,
+            [
+                ("as wide", edit(|it| it["image"] = json!("registry.k8s.io/kube-apiserver:v1.37.2")), false),
+                ("to read only", edit(|it| it["volumeMounts"][0]["readOnly"] = json!(true)), false),
+            ],
+        );
+    }
     #[test]
     fn a_pivot_puts_nothing_in() {
         let mut world = World::new();

@@ -149,6 +149,26 @@ mod tests {
     use crate::rules::testing::{World, create, daemonset, table};
 
     #[test]
+    fn quantities() {
+        for (quantity, expected) in [
+            ("512", Some(512)),
+            ("3k", Some(3_000)),
+            ("3M", Some(3_000_000)),
+            ("3G", Some(3_000_000_000)),
+            ("3T", Some(3_000_000_000_000)),
+            ("3Ki", Some(3_072)),
+            ("3Mi", Some(3_145_728)),
+            ("3Gi", Some(3_221_225_472)),
+            ("3Ti", Some(3_298_534_883_328)),
+            ("3m", None),
+            ("1.5Gi", None),
+            ("", None),
+        ] {
+            assert_eq!(bytes(quantity), expected, "{quantity}");
+        }
+    }
+
+    #[test]
     fn probes_tell_the_truth() {
         let world = World::new();
         let edit = |change: fn(&mut Value)| world.edit_container(Component::ApiServer, change);
@@ -195,6 +215,16 @@ mod tests {
                 }), false),
             ],
         );
+        let no_grace = |it: &mut Value| it["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(0);
+        for (request, told) in [
+            (edit(|it| it["livenessProbe"] = json!(null)), "ask /livez with"),
+            (edit(|it| it["readinessProbe"] = json!(null)), "ask /readyz with"),
+            (grace(0), "60 is what kubectl selfhost sets"),
+            (world.edit(Component::Scheduler, no_grace), "30 is what kubectl selfhost sets"),
+        ] {
+            let message = world.verdict(&request).message();
+            assert!(message.contains(told), "{told}: {message}");
+        }
         let mut limited = World::new();
         limited.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver")["spec"]["template"]["spec"]["containers"]
             [0]["resources"]["limits"] = json!({"memory": "1Gi"});

@@ -97,6 +97,8 @@ mod tests {
         let minute_ago = fields("2027-01-15T07:59:00Z", "");
         let status_minute_ago =
             json!([{"time": "2027-01-15T07:00:00Z"}, {"time": "2027-01-15T07:59:59Z", "subresource": "status"}]);
+        let mut unfrozen = world(0, 1, 600);
+        unfrozen.settings.freeze.clear();
         for (name, world, fields, expected) in [
             ("before the freeze", world(NOW + 1, NOW + 9, 0), &hour_ago, false),
             ("in the freeze", world(NOW, NOW + 9, 0), &hour_ago, true),
@@ -105,11 +107,17 @@ mod tests {
             ("soon after the last edit", world(0, 1, 600), &minute_ago, true),
             ("soon after the last status", world(0, 1, 600), &status_minute_ago, false),
             ("stripped", world(0, 1, 600), &json!([]), true),
+            ("stripped, without a pause", world(0, 1, 0), &json!([]), false),
+            ("just long enough after the last edit", world(0, 1, 3600), &hour_ago, false),
+            ("too soon, and there is no freeze", unfrozen, &minute_ago, true),
         ] {
             table(&RULE, &world, [(name, edit(&world, fields), expected)]);
         }
         let made = create(&daemonset(Component::Scheduler));
-        table(&RULE, &world(0, NOW + 1, 0), [("made in the freeze", made, true)]);
+        table(&RULE, &world(0, 1, 600), [("made, where there is a pause", made.clone(), false)]);
+        let frozen = world(0, NOW + 1, 0);
+        let label = frozen.edit(Component::Scheduler, |it| it["metadata"]["labels"]["x"] = json!("y"));
+        table(&RULE, &frozen, [("made in the freeze", made, true), ("relabelled in the freeze", label, false)]);
     }
 
     #[test]

@@ -117,6 +117,7 @@ mod tests {
             &RULE,
             &world,
             [
+                ("made", create(&daemonset(Component::ApiServer)), false),
                 ("a label more", edit(|it| it["labels"]["team"] = json!("x")), false),
                 ("an owner", edit(owner), true),
                 ("made with an owner", create(&made), true),

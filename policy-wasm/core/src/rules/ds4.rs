@@ -130,6 +130,9 @@ mod tests {
     #[test]
     fn labels_belong_to_one() {
         let world = World::new();
+        let mut alpha = World::new();
+        alpha.object_mut("DaemonSet", "kube-system/self-hosted-kube-scheduler")["spec"]["template"]["metadata"]["labels"]["tier"] =
+            json!("x");
         let edit = |change: fn(&mut Value)| world.edit(Component::Scheduler, |it| change(&mut it["spec"]));
         let other = |kind: &str, namespace: &str, app: &str, selector: Value| {
             create(&json!({"apiVersion": "apps/v1", "kind": kind,
@@ -137,6 +140,10 @@ mod tests {
                 "template": {"metadata": {"labels": {"k8s-app": app}}, "spec": {"containers": []}}}}))
         };
         let name = "self-hosted-kube-scheduler";
+        let controller = |selector: Value| {
+            create(&json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "x", "namespace": "kube-system"},
+                "spec": {"selector": selector, "template": {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": []}}}}))
+        };
         let by = |app: &str| json!({"matchLabels": {"k8s-app": app}});
         let of = |operator: &str, tier: &str| json!({"matchExpressions": [{"key": "tier", "operator": operator, "values": [tier]}]});
         table(
@@ -151,6 +158,8 @@ mod tests {
                 }), true),
                 ("a template without the label", edit(|it| it["template"]["metadata"]["labels"]["k8s-app"] = json!("x")), true),
                 ("a template without the tier", edit(|it| it["template"]["metadata"]["labels"]["tier"] = json!("x")), true),
+                ("relabelled as it is", alpha.edit(Component::Scheduler, |it| it["metadata"]["labels"]["x"] = json!("y")), false),
+                ("edited as it is", alpha.edit(Component::Scheduler, |it| it["spec"]["template"]["spec"]["x"] = json!("y")), true),
                 ("a Deployment of its own", other("Deployment", "kube-system", "coredns", by("coredns")), false),
                 ("a Deployment with the label", other("Deployment", "kube-system", name, by("x")), true),
                 ("a DaemonSet that selects", other("DaemonSet", "kube-system", "x", by(name)), true),
@@ -167,6 +176,11 @@ mod tests {
                 ("by an expression and other labels", other("DaemonSet", "kube-system", "x", json!({"matchLabels": {"k8s-app": "coredns"},
                     "matchExpressions": [{"key": "tier", "operator": "Exists"}]})), false),
                 ("by nothing", other("DaemonSet", "kube-system", "x", json!({"matchExpressions": []})), false),
+                ("by a label of others that is there", other("DaemonSet", "kube-system", "x", json!({"matchExpressions": [
+                    {"key": "x", "operator": "Exists"}]})), false),
+                ("a ReplicationController", controller(json!({"app": "x"})), false),
+                ("a ReplicationController that selects", controller(json!({"tier": "control-plane"})), true),
+                ("a ReplicationController of its template", controller(json!(null)), false),
             ],
         );
     }

@@ -77,6 +77,7 @@ mod tests {
             [
                 ("made OnDelete", create(&daemonset(Component::ApiServer)), false),
                 ("made rolling", create(&rolling), true),
+                ("deleted", world.delete("apps/v1", "DaemonSet", "kube-system/self-hosted-kube-apiserver"), false),
                 ("set to roll", edit(|it| it["updateStrategy"] = json!({"type": "RollingUpdate"})), true),
                 ("no strategy", edit(|it| it["updateStrategy"] = json!(null)), true),
                 ("a strategy alike", edit(|it| it["updateStrategy"] = json!({"type": "onDelete"})), true),

@@ -76,20 +76,17 @@ fn check(request: &Request, _: &Settings, facts: &Facts) -> Checked {
             ));
         }
     }
-    violations.dedup_by(|a, b| a.message == b.message);
     Ok(violations)
 }
 
 /// Why `component` at `target` does not get along with what runs.
 fn skew(component: Component, target: &KubeVersion, other: Component, runs: &KubeVersion) -> Option<String> {
-    let (server, client, fits) = match (component, other) {
+    let fits = match (component, other) {
         (Component::ApiServer, Component::ApiServer) => return None,
-        (Component::ApiServer, _) => (target, runs, target.admits_controller(runs)),
-        (_, Component::ApiServer) => (runs, target, runs.admits_controller(target)),
+        (Component::ApiServer, _) => target.admits_controller(runs),
+        (_, Component::ApiServer) => runs.admits_controller(target),
         _ => return None,
     };
-    // A patch more than the API server's is no skew.
-    let fits = fits || (server.minor == client.minor && server.major == client.major);
     (!fits).then(|| format!("{component} {target} does not get along with {other} {runs}"))
 }
 
@@ -135,6 +132,7 @@ mod tests {
                 ("of an architecture", to(Component::ApiServer, "k8s.gcr.io/kube-apiserver-amd64:v1.36.4"), false),
                 ("a scheduler before its API servers", scheduler(":v1.37.2"), true),
                 ("a scheduler a minor behind", scheduler(":v1.35.9"), false),
+                ("a scheduler a patch ahead", scheduler(":v1.36.9"), false),
                 ("made two minors ahead", create(&made), true),
             ],
         );
@@ -142,5 +140,25 @@ mod tests {
             it["image"] = json!("registry.k8s.io/kube-scheduler:v1.37.2");
         });
         table(&RULE, &halfway, [("a scheduler after its API servers", later, false)]);
+        let mut back = World::new();
+        let mut alone = World::new();
+        for component in [Component::ControllerManager, Component::Scheduler] {
+            for index in 1..=3 {
+                let key = format!("kube-system/{}-abcd{index}", component.daemonset_name());
+                back.object_mut("Pod", &key)["spec"]["containers"][0]["image"] =
+                    json!(format!("registry.k8s.io/{component}:v1.35.9"));
+                alone.remove("Pod", &key);
+            }
+        }
+        table(&RULE, &back, [("the last to go back", api(":v1.35.9"), false)]);
+        table(
+            &RULE,
+            &alone,
+            [
+                ("a minor more, while nothing else runs", api(":v1.37.2"), false),
+                ("two minors more, while nothing else runs", api(":v1.38.0"), true),
+                ("another major, while nothing else runs", api(":v2.36.3"), true),
+            ],
+        );
     }
 }

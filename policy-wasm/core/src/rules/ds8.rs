@@ -443,6 +443,7 @@ mod tests {
                 ("a verbosity with its number apart", api(&["-v", "4"]), false),
                 ("a verbosity without a number", api(&["-v"]), true),
                 ("a swallowed flag", api(&["--audit-log-path", "--anonymous-auth=false"]), true),
+                ("another group off", api(&["--runtime-config=example.org/v1=false"]), false),
                 ("no leader election", with(Component::Scheduler, &["--leader-elect=false"]), true),
                 ("no leader election, F", with(Component::Scheduler, &["--leader-elect=F"]), true),
                 ("one user for all", with(Component::ControllerManager, &["--use-service-account-credentials=false"]), true),
@@ -478,6 +479,70 @@ mod tests {
                 ("off again", edit("--anonymous-auth=0"), false),
                 ("an empty value", edit("--encryption-provider-config="), true),
                 ("another file", edit("--encryption-provider-config=/etc/kubernetes/pki/new.yaml"), false),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_was_there_stays_possible() {
+        let mut world = World::new();
+        let key = "kube-system/self-hosted-kube-apiserver";
+        world.object_mut("DaemonSet", key)["spec"]["template"]["spec"]["containers"][0]["command"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!("--service-account-lookup=false"));
+        let edit = |change: fn(&mut Value)| world.edit_container(Component::ApiServer, change);
+        table(
+            &RULE,
+            &world,
+            [
+                ("another image", edit(|it| it["image"] = json!("registry.k8s.io/kube-apiserver:v1.37.2")), false),
+                ("another flag", edit(|it| it["command"].as_array_mut().unwrap().push(json!("--v=4"))), true),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_first_one_has_what_it_needs() {
+        let mut world = World::new();
+        world.objects.retain(|it| !matches!(it["kind"].as_str(), Some("DaemonSet" | "Pod")));
+        let bare = |flag: &str| {
+            let mut made = daemonset(Component::ApiServer);
+            made["spec"]["template"]["spec"]["containers"][0]["command"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|word| !word.as_str().unwrap().starts_with(flag));
+            create(&made)
+        };
+        table(
+            &RULE,
+            &world,
+            [
+                ("all", create(&daemonset(Component::ApiServer)), false),
+                ("no modes", bare("--authorization-mode="), true),
+                ("no NodeRestriction", bare("--enable-admission-plugins="), true),
+            ],
+        );
+    }
+
+    #[test]
+    fn controllers_keep_running() {
+        let world = World::new();
+        let mut by_default = World::new();
+        by_default.object_mut("DaemonSet", "kube-system/self-hosted-kube-controller-manager")["spec"]["template"]["spec"]
+            ["containers"][0]["command"]
+            .as_array_mut()
+            .unwrap()
+            .retain(|word| !word.as_str().unwrap().starts_with("--controllers="));
+        let named = |world: &World, value: &str| world.edit_flags(Component::ControllerManager, &[("controllers", value)]);
+        table(
+            &RULE,
+            &world,
+            [
+                ("all still", named(&world, "*,tokencleaner"), false),
+                ("some of them", named(&world, "daemonset-controller"), true),
+                ("some, where all ran by default", named(&by_default, "daemonset-controller"), true),
+                ("all, where all ran by default", named(&by_default, "*"), false),
             ],
         );
     }

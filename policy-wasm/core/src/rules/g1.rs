@@ -260,13 +260,13 @@ mod tests {
 
     use super::*;
     use crate::component::Component;
-    use crate::rules::testing::{World, table};
+    use crate::rules::testing::{World, create, table};
 
     #[test]
     fn what_has_another_type_is_denied() {
         type Change = fn(&mut Value);
         let world = World::new();
-        let cases: [(&str, Change, bool); 18] = [
+        let cases: [(&str, Change, bool); 28] = [
             ("nothing", |_| {}, false),
             ("no resource's name", |it| it["resource"]["resource"] = json!(""), true),
             ("no kind's name", |it| {
@@ -280,9 +280,23 @@ mod tests {
             ("no metadata", |it| it["object"]["metadata"] = Value::Null, true),
             ("labels", |it| it["object"]["metadata"]["labels"] = json!({"a": 1}), true),
             ("owners", |it| it["object"]["metadata"]["ownerReferences"] = json!({}), true),
+            ("an owner", |it| it["object"]["metadata"]["ownerReferences"] = json!([{"kind": "Node", "name": "x"}]), false),
+            ("an owner by its name", |it| it["object"]["metadata"]["ownerReferences"] = json!(["x"]), true),
+            ("a finalizer", |it| it["object"]["metadata"]["finalizers"] = json!(["example.org/x"]), false),
+            ("labels of a template", |it| it["object"]["spec"]["template"]["metadata"]["labels"] = json!({"a": 1}), true),
+            ("a selector of nodes", |it| it["object"]["spec"]["template"]["spec"]["nodeSelector"] = json!({"a": 1}), true),
+            ("no selector of nodes", |it| it["object"]["spec"]["template"]["spec"]["nodeSelector"] = Value::Null, false),
+            ("the name of a node", |it| it["object"]["spec"]["template"]["spec"]["nodeName"] = json!(1), true),
+            ("a switch", |it| it["object"]["spec"]["template"]["spec"]["hostPID"] = json!("true"), true),
+            ("a source of a volume", |it| it["object"]["spec"]["template"]["spec"]["volumes"][0]["hostPath"] = json!("/"), true),
             ("another name", |it| it["name"] = json!("other"), true),
             ("another namespace", |it| it["namespace"] = json!("other"), true),
             ("no name in the request", |it| it["name"] = Value::Null, false),
+            ("no name at all", |it| {
+                it["name"] = Value::Null;
+                it["object"]["metadata"]["name"] = Value::Null;
+                it["oldObject"]["metadata"]["name"] = Value::Null;
+            }, true),
             ("another kind", |it| it["object"]["kind"] = json!("Deployment"), true),
             ("no template", |it| it["object"]["spec"]["template"] = Value::Null, true),
             ("containers", |it| it["object"]["spec"]["template"]["spec"]["containers"] = json!({}), true),
@@ -307,6 +321,33 @@ mod tests {
             change(&mut request);
             (name, request, expected)
         }));
+    }
+
+    #[test]
+    fn what_is_made_and_deleted_has_one_side() {
+        let mut world = World::new();
+        let of = |kind: &str, content: Value| {
+            let mut object = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x", "namespace": "kube-system"}});
+            object.as_object_mut().unwrap().extend(content.as_object().unwrap().clone());
+            object
+        };
+        let generated = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": []},
+            "metadata": {"generateName": "x-", "namespace": "kube-system"}});
+        world.objects.push(of("Secret", json!({"data": {"a": "eQ=="}})));
+        table(
+            &RULE,
+            &world,
+            [
+                ("deleted", world.delete("v1", "Secret", "kube-system/x"), false),
+                ("made", create(&of("Secret", json!({"data": {"a": "eQ=="}, "stringData": {"b": "c"}}))), false),
+                ("made, with a generated name", create(&generated), false),
+                ("a Secret of numbers", create(&of("Secret", json!({"data": {"a": 1}}))), true),
+                ("a Secret of a text", create(&of("Secret", json!({"stringData": "a"}))), true),
+                ("an empty Secret", create(&of("Secret", json!({}))), false),
+                ("a ConfigMap", create(&of("ConfigMap", json!({"data": {"a": "b"}}))), false),
+                ("a ConfigMap of numbers", create(&of("ConfigMap", json!({"binaryData": {"a": 1}}))), true),
+            ],
+        );
     }
 
     #[test]

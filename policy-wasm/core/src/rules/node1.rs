@@ -89,7 +89,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::rules::testing::{World, create, table};
+    use crate::rules::testing::{World, create, table, update};
 
     #[test]
     fn a_node_is_taken_behind_a_bridge() {
@@ -119,6 +119,13 @@ mod tests {
         let mut heartbeat = workers.update("Node", "cp1", |it| it["status"]["conditions"] = json!([]));
         heartbeat["subResource"] = json!("status");
         let joined = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {label: "true"}}});
+        let mut member = joined.clone();
+        member["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = json!("");
+        let mut machine = joined.clone();
+        machine["apiVersion"] = json!("cluster.x-k8s.io/v1beta1");
+        machine["kind"] = json!("Machine");
+        let mut plain = machine.clone();
+        plain["metadata"]["labels"] = json!({});
         table(
             &RULE,
             &workers,
@@ -136,6 +143,9 @@ mod tests {
                     it["metadata"]["labels"]["kubectl-selfhost.dev/kube-scheduler"] = json!("true");
                 }), true),
                 ("a new node", create(&joined), true),
+                ("a new control-plane node", create(&member), false),
+                ("what is no node", create(&machine), false),
+                ("what is no node, edited", update(&machine, &plain), false),
             ],
         );
     }

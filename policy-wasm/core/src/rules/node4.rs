@@ -64,13 +64,16 @@ mod tests {
         world.objects.push(node("left", role.clone()));
         world.objects.push(node("member", role));
         world.objects.push(node("worker", json!({})));
+        world.objects.push(node("hosts", json!({"kubectl-selfhost.dev/kube-scheduler": "true"})));
         world.objects.push(json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "etcd-member", "namespace": "kube-system"}}));
         table(
             &RULE,
             &world,
             [
+                ("one that hosts, cordoned", world.update("Node", "cp1", |it| it["spec"]["unschedulable"] = json!(true)), false),
                 ("one that hosts", world.delete("v1", "Node", "cp1"), true),
+                ("one that hosts, without its role", world.delete("v1", "Node", "hosts"), true),
                 ("one with a member", world.delete("v1", "Node", "member"), true),
                 ("one that has left", world.delete("v1", "Node", "left"), false),
                 ("a worker", world.delete("v1", "Node", "worker"), false),

@@ -101,6 +101,9 @@ mod tests {
         let policy = |namespace: &str, selector: Value| {
             make("networking.k8s.io/v1", "NetworkPolicy", namespace, json!({"podSelector": selector}))
         };
+        let budget = |selector: Value| {
+            make("policy/v1", "PodDisruptionBudget", "kube-system", json!({"maxUnavailable": 0, "selector": selector}))
+        };
         let mut world = World::new();
         world.objects.push(json!({"apiVersion": "v1", "kind": "ResourceQuota",
             "metadata": {"name": "q", "namespace": "kube-system"}, "spec": {"hard": {"pods": "1"}}}));
@@ -114,6 +117,7 @@ mod tests {
                 ("a quota of others", quota("kube-system", class("In", "low")), false),
                 ("a quota of critical ones", quota("kube-system", class("In", "system-node-critical")), true),
                 ("a quota of all but critical ones", quota("kube-system", class("NotIn", "system-node-critical")), false),
+                ("a quota of those without a class", quota("kube-system", class("DoesNotExist", "")), false),
                 ("a quota relabelled", world.update("ResourceQuota", "kube-system/q", |it| it["metadata"]["labels"] = json!({})), false),
                 ("a limit", make("v1", "LimitRange", "kube-system", json!({"limits": [{"type": "Container",
                     "default": {"memory": "1Mi"}}]})), true),
@@ -123,6 +127,8 @@ mod tests {
                 ("a policy for all", policy("kube-system", json!({})), true),
                 ("a policy for others", policy("kube-system", json!({"matchLabels": {"k8s-app": "coredns"}})), false),
                 ("a policy for the guard", policy("selfhost-guard", json!({"matchLabels": {"x": "y"}})), true),
+                ("a budget for all", budget(json!({})), true),
+                ("a budget for others", budget(json!({"matchLabels": {"k8s-app": "coredns"}})), false),
             ],
         );
     }

@@ -36,18 +36,22 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::testing::{World, review, table};
+    use crate::rules::testing::{World, create, review, table};
 
     #[test]
     fn classes_stay() {
-        let delete = |name: &str| {
-            let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}});
-            review("DELETE", "scheduling.k8s.io/v1", "PriorityClass", None, Some(&class))
+        let class = |name: &str| {
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}})
         };
+        let delete = |name: &str| review("DELETE", "scheduling.k8s.io/v1", "PriorityClass", None, Some(&class(name)));
         table(
             &RULE,
             &World::new(),
-            [("one that is used", delete("system-node-critical"), true), ("another", delete("low"), false)],
+            [
+                ("one that is used", delete("system-node-critical"), true),
+                ("one that is used, made again", create(&class("system-node-critical")), false),
+                ("another", delete("low"), false),
+            ],
         );
     }
 }

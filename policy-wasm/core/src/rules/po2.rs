@@ -120,6 +120,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::component::Component;
     use crate::rules::testing::{CONTROLLER, World, table};
 
     const NODES: &str = "system:serviceaccount:kube-system:node-controller";
@@ -174,6 +175,7 @@ mod tests {
                 ("another address", address("10.0.0.12:6443"), true),
                 ("no address", address("cp1"), true),
                 ("its hash", edit(|it| it["metadata"]["annotations"][labels::TEMPLATE_HASH] = json!("x")), true),
+                ("the DaemonSet, which is no Pod", world.edit_container(Component::ApiServer, |it| it["image"] = json!("x")), false),
                 ("an annotation of others", edit(|it| it["metadata"]["annotations"]["x/y"] = json!("z")), false),
             ],
         );

@@ -113,6 +113,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::labels;
     use crate::rules::testing::{CONTROLLER, World, create, table};
 
     const POD: &str = "kube-system/self-hosted-kube-apiserver-abcd1";
@@ -163,6 +164,10 @@ mod tests {
         missing.remove("Pod", PEER);
         let mut broken = single();
         broken.object_mut("Pod", POD)["status"]["conditions"][0]["status"] = json!("False");
+        let mut fixed = single();
+        fixed.object_mut("Pod", POD)["metadata"]["annotations"][labels::MIRROR] = json!("x");
+        let mut ending = single();
+        ending.object_mut("Pod", POD)["metadata"]["deletionTimestamp"] = json!("2027-01-15T07:59:59Z");
         for (name, world, expected) in [
             ("three are ready", &three, false),
             ("it is the only one", &one, true),
@@ -172,6 +177,8 @@ mod tests {
             ("another is down", &down, true),
             ("another is missing", &missing, true),
             ("it is not ready itself", &broken, false),
+            ("it is a static Pod", &fixed, false),
+            ("it ends already", &ending, false),
         ] {
             table(&RULE, world, [(name, delete(world, POD), expected)]);
         }
@@ -191,7 +198,22 @@ mod tests {
                 ("by another kubelet", by(delete(&one, POD), "system:node:cp2", "system:nodes"), true),
                 ("collected", by(delete(&one, POD), "system:serviceaccount:kube-system:generic-garbage-collector", "x"), true),
                 ("a mirror", delete(&one, "kube-system/control-plane-standby-a-cp1"), false),
+                ("a label more", one.update("Pod", POD, |it| it["metadata"]["labels"]["x"] = json!("y")), false),
+                ("another object deleted", one.delete("apps/v1", "DaemonSet", "kube-system/self-hosted-kube-apiserver"), false),
+                ("made", create(one.object("Pod", POD)), false),
             ],
+        );
+    }
+
+    #[test]
+    fn what_a_deleted_daemonset_leaves_is_collected() {
+        let mut left = single();
+        left.remove("DaemonSet", "kube-system/self-hosted-kube-apiserver");
+        let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+        table(
+            &RULE,
+            &left,
+            [("collected", by(delete(&left, POD), collector, "x"), false), ("by somebody", delete(&left, POD), true)],
         );
     }
 

@@ -69,6 +69,8 @@ mod tests {
         mirror["metadata"]["annotations"] = json!({labels::MIRROR: "x"});
         let mut owned = labelled(json!({}));
         owned["metadata"]["ownerReferences"] = own["metadata"]["ownerReferences"].clone();
+        let mut other = labelled(json!({"k8s-app": "kube-proxy"}));
+        other["metadata"]["ownerReferences"] = json!([{"kind": "DaemonSet", "name": "kube-proxy", "controller": true}]);
         let app = labelled(json!({"k8s-app": "self-hosted-kube-scheduler"}));
         let mut elsewhere = app.clone();
         elsewhere["metadata"]["namespace"] = json!("default");
@@ -87,6 +89,8 @@ mod tests {
                 ("a mirror by another kubelet", by(&mirror, "system:node:cp2", "system:nodes"), true),
                 ("a mirror by somebody", create(&mirror), true),
                 ("any Pod", create(&labelled(json!({"k8s-app": "coredns"}))), false),
+                ("of another DaemonSet", create(&other), false),
+                ("edited", world.update("Pod", "kube-system/self-hosted-kube-apiserver-abcd1", |it| it["metadata"]["labels"]["x"] = json!("y")), false),
             ],
         );
     }

@@ -252,7 +252,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rules::testing::{CONTROLLER, World, create, table};
+    use crate::rules::testing::{CONTROLLER, World, create, table, update};
 
     fn pod(spec: Value) -> Value {
         let mut spec = spec;
@@ -283,6 +283,17 @@ mod tests {
         made["userInfo"]["username"] = json!(CONTROLLER);
         let mut owned = made.clone();
         owned["object"]["metadata"]["ownerReferences"] = json!([{"kind": "DaemonSet", "name": "cni", "controller": true}]);
+        let by_kubelet = |node: &str, annotations: Value| {
+            let mut request = on("cp1", "/etc/kubernetes");
+            request["object"]["metadata"]["annotations"] = annotations;
+            request["userInfo"] = json!({"username": format!("system:node:{node}"), "groups": ["system:nodes"]});
+            request
+        };
+        let mut by_hand = owned.clone();
+        by_hand["userInfo"]["username"] = json!("ann");
+        let mut labelled = workload["object"].clone();
+        labelled["metadata"]["labels"] = json!({"x": "y"});
+        let relabelled = update(&labelled, &workload["object"]);
         table(
             &RULE,
             &world,
@@ -297,6 +308,8 @@ mod tests {
                 ("a name that begins alike", on("cp1", "/etc/kubernetes-x"), false),
                 ("on a worker", on("worker", "/etc/kubernetes/pki"), false),
                 ("by a toleration", pod(json!({"tolerations": tolerating, "hostPID": true})), true),
+                ("by a toleration of others", pod(json!({"tolerations": [{"key": "gpu", "operator": "Exists"}], "hostPID": true})), false),
+                ("by a toleration of all", pod(json!({"tolerations": [{"operator": "Exists"}], "hostPID": true})), true),
                 ("by a label", pod(json!({"nodeSelector": {"node-role.kubernetes.io/control-plane": ""}, "hostIPC": true})), true),
                 ("nowhere", pod(json!({"hostPID": true})), false),
                 ("privileged", pod(json!({"nodeName": "cp1", "containers": container(json!({"securityContext": {"privileged": true}}))})), true),
@@ -308,6 +321,12 @@ mod tests {
                 ("a DaemonSet", workload, true),
                 ("of a DaemonSet, by its controller", owned, false),
                 ("of none, by its controller", made, true),
+                ("of a DaemonSet, by somebody", by_hand, true),
+                ("a static Pod, by its kubelet", by_kubelet("cp1", json!({labels::MIRROR: "x"})), false),
+                ("a static Pod, by another kubelet", by_kubelet("cp2", json!({labels::MIRROR: "x"})), true),
+                ("a Pod, by its kubelet", by_kubelet("cp1", json!({})), true),
+                ("a DaemonSet relabelled", relabelled, false),
+                ("the control plane's own DaemonSet", world.edit_container(Component::ApiServer, |it| it["image"] = json!("x")), false),
             ],
         );
     }
@@ -360,6 +379,7 @@ mod tests {
                     "name": "kube-scheduler", "image": "registry.k8s.io/kube-scheduler:v1.37.2",
                     "volumeMounts": [{"name": "host-0", "mountPath": "/x"}], "command": ["kube-scheduler", "--help"]}))), true),
                 ("a task elsewhere", task(|it| it["metadata"]["namespace"] = json!("default")), true),
+                ("a task without its label", task(|it| it["metadata"]["labels"] = json!({})), true),
                 ("a bridge", with(|_| {}), false),
                 ("a bridge of the next version", with(|it| {
                     it["spec"]["containers"][0]["image"] = json!("registry.k8s.io/kube-apiserver:v1.37.2");

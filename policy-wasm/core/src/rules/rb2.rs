@@ -174,6 +174,7 @@ mod tests {
             ("cluster-admin", rule("*", "*", "*")),
             ("viewer", rule("get", "", "pods")),
             ("reader", named("ca")),
+            ("vault", named("root")),
         ] {
             world.objects.push(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
                 "metadata": {"name": name}, "rules": rules}));
@@ -183,6 +184,11 @@ mod tests {
                 "metadata": {"name": "x", "namespace": namespace}, "roleRef": {"kind": "ClusterRole", "name": role},
                 "subjects": [{"kind": "User", "name": "bob"}]}))
         };
+        let mut admins = bind("ClusterRoleBinding", "", "cluster-admin")["object"].clone();
+        admins["metadata"]["name"] = json!("admins");
+        world.objects.push(admins);
+        world.objects.push(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": "summed"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}}));
         let mut other_kind = bind("ClusterRoleBinding", "", "viewer");
         other_kind["object"]["roleRef"]["kind"] = json!("Other");
         let mut own = role("ClusterRole", "", &rule("*", "*", "*"));
@@ -231,6 +237,12 @@ mod tests {
                 ("bound to everything in kube-system", bind("RoleBinding", "kube-system", "cluster-admin"), true),
                 ("bound to little", bind("ClusterRoleBinding", "", "viewer"), false),
                 ("bound to what is not there", bind("ClusterRoleBinding", "", "gone"), false),
+                ("bound to one of another namespace", bind("RoleBinding", "kube-system", "vault"), false),
+                ("bound to that in every namespace", bind("ClusterRoleBinding", "", "vault"), true),
+                ("bound to everything, as it is", world.update("ClusterRoleBinding", "admins", |it| it["metadata"]["labels"] = json!({"x": "y"})), false),
+                ("bound to everything, another one", world.update("ClusterRoleBinding", "admins", |it| it["subjects"][0]["name"] = json!("eve")), true),
+                ("by aggregation no more", world.update("ClusterRole", "summed", |it| it["aggregationRule"] = json!(null)), false),
+                ("by aggregation, as it is", world.update("ClusterRole", "summed", |it| it["metadata"]["labels"] = json!({"x": "y"})), false),
             ],
         );
     }

@@ -64,9 +64,12 @@ mod tests {
         };
         let mut own = bind("Group", "system:authenticated");
         own["userInfo"]["username"] = json!("system:apiserver");
+        let mut world = World::new();
+        world.objects.push(bind("Group", "system:authenticated")["object"].clone());
+        let edit = |change: fn(&mut serde_json::Value)| world.update("ClusterRoleBinding", "x", change);
         table(
             &RULE,
-            &World::new(),
+            &world,
             [
                 ("a group", bind("Group", "admins"), false),
                 ("what is no binding", create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
@@ -79,6 +82,9 @@ mod tests {
                 ("masters", bind("Group", "system:masters"), true),
                 ("a user of a group's name", bind("User", "system:authenticated"), false),
                 ("the API server's own", own, false),
+                ("everybody, as it is", edit(|it| it["metadata"]["labels"] = json!({"x": "y"})), false),
+                ("anybody in addition", edit(|it| it["subjects"][0]["name"] = json!("system:anonymous")), true),
+                ("everybody, and more", edit(|it| it["roleRef"]["name"] = json!("edit")), true),
             ],
         );
     }

@@ -109,5 +109,11 @@ mod tests {
                 ("the guard's own Pod", pod("selfhost-guard", "selfhost-guard"), false),
             ],
         );
+        for (request, expected) in
+            [(secret("kube-system", controller), true), (secret("selfhost-guard", "selfhost-guard"), false)]
+        {
+            let message = world.verdict(&request).message();
+            assert_eq!(message.contains("from the controller manager"), expected, "{message}");
+        }
     }
 }

@@ -65,11 +65,28 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::component::Component;
     use crate::rules::testing::{CONTROLLER, create, secrets, table};
+
+    /// There are many Pods, and few that could name one of those.
+    #[test]
+    fn most_are_through_without_a_look() {
+        let volumes = json!([{"name": "v", "secret": {"secretName": "ca"}}]);
+        for (namespace, volumes, expected) in
+            [("kube-system", json!([]), false), ("default", volumes.clone(), false), ("kube-system", volumes, true)]
+        {
+            let pod = create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": namespace},
+                "spec": {"containers": [], "volumes": volumes}}));
+            let request = Request::parse(pod.to_string().as_bytes()).unwrap();
+            let facts = Facts::default();
+            let _ = check(&request, &Settings::default(), &facts);
+            assert_eq!(!facts.take_asked().is_empty(), expected, "{pod}");
+        }
+    }
 
     #[test]
     fn nobody_else_mounts_them() {
-        let world = secrets();
+        let mut world = secrets();
         let volume = |name: &str| json!({"containers": [], "volumes": [{"name": "v", "secret": {"secretName": name}}]});
         let pod = |namespace: &str, spec: Value| {
             create(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": namespace}, "spec": spec}))
@@ -79,9 +96,14 @@ mod tests {
                 "spec": spec}))
         };
         let template = || json!({"template": {"spec": volume("ca")}});
+        world.objects.push(json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "old", "namespace": "kube-system"}, "spec": template()}));
         let env = json!({"containers": [{"name": "c", "env": [{"name": "K",
             "valueFrom": {"secretKeyRef": {"name": "sa", "key": "sa.key"}}}]}]});
         let init = json!({"containers": [], "initContainers": [{"name": "c", "envFrom": [{"secretRef": {"name": "sa"}}]}]});
+        world.add_bridge(Component::ApiServer, "cp1", true);
+        let mut bridge = world.object("Pod", "kube-system/kube-apiserver-bridge-cp1").clone();
+        bridge["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "ca"}}]);
         let mut own = world.object("Pod", "kube-system/self-hosted-kube-apiserver-abcd1").clone();
         own["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "ca"}}]);
         let mut made = create(&own);
@@ -100,6 +122,9 @@ mod tests {
                 ("a CronJob", workload("batch/v1", "CronJob", json!({"jobTemplate": {"spec": template()}})), true),
                 ("one of its own, by its controller", made, false),
                 ("one of its own, by somebody", create(&own), true),
+                ("a bridge", create(&bridge), false),
+                ("a ConfigMap of a Secret's name", pod("kube-system", json!({"volumes": [{"name": "v", "configMap": {"name": "ca"}}]})), false),
+                ("what it had before", world.update("Deployment", "kube-system/old", |it| it["spec"]["template"]["spec"]["x"] = json!("y")), false),
             ],
         );
     }

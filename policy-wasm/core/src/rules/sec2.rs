@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::component::Component;
-    use crate::rules::testing::{pki, put, secrets, table};
+    use crate::rules::testing::{World, pki, put, secrets, table};
     use crate::x509::testing::{Leaf, RSA_CHAIN, RSA_KEY};
 
     /// The files of one Secret for those of another, beside Secrets that hold neither.
@@ -138,6 +138,40 @@ mod tests {
                 ("a Secret more in the volume", more, false),
             ],
         );
+    }
+
+    /// A Secret with a pair that never fitted and another one; and a pair of which each half has a Secret.
+    #[test]
+    fn what_one_request_cannot_mend_is_let_be() {
+        let mut world = secrets();
+        let (certificate, key) = pki().cluster.issue(&Leaf::new("kube-apiserver-kubelet-client"));
+        let secret = world.object_mut("Secret", "kube-system/sa");
+        put(secret, "server.crt", &pki().cluster.issue(&Leaf::server()).0);
+        put(secret, "server.key", &key);
+        put(secret, "client.crt", &certificate);
+        put(secret, "client.key", &key);
+        let flags = |world: &mut World, flags: &[(&str, &str)]| {
+            let object = world.edit_flags(Component::ApiServer, flags)["object"].clone();
+            *world.object_mut("DaemonSet", "kube-system/self-hosted-kube-apiserver") = object;
+        };
+        let mut apart = world.clone();
+        flags(&mut apart, &[("tls-private-key-file", "/etc/kubernetes/pki/server.key")]);
+        flags(&mut world, &[
+            ("tls-cert-file", "/etc/kubernetes/pki/server.crt"),
+            ("tls-private-key-file", "/etc/kubernetes/pki/server.key"),
+            ("kubelet-client-certificate", "/etc/kubernetes/pki/client.crt"),
+            ("kubelet-client-key", "/etc/kubernetes/pki/client.key"),
+        ]);
+        let (again, its_key) = pki().cluster.issue(&Leaf::new("kube-apiserver-kubelet-client"));
+        let rotated = world.update("Secret", "kube-system/sa", |it| {
+            put(it, "client.crt", &again);
+            put(it, "client.key", &its_key);
+        });
+        let half = world.update("Secret", "kube-system/sa", |it| put(it, "client.crt", &again));
+        table(&RULE, &world, [("the other pair", rotated, false), ("half of the other pair", half, true)]);
+        let server = pki().cluster.issue(&Leaf::server()).0;
+        let write = apart.update("Secret", "kube-system/apiserver", |it| put(it, "tls.crt", &server));
+        table(&RULE, &apart, [("a certificate whose key is in another Secret", write, false)]);
     }
 
     #[test]

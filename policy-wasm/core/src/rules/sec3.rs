@@ -82,9 +82,14 @@ mod tests {
 
     #[test]
     fn dates() {
-        for (seconds, expected) in
-            [(0, "1970-01-01"), (NOW, "2027-01-15"), (951_825_600, "2000-02-29"), (-1, "1969-12-31")]
-        {
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (NOW, "2027-01-15"),
+            (951_825_600, "2000-02-29"),
+            (-1, "1969-12-31"),
+            (920_246_400, "1999-03-01"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
             assert_eq!(date(seconds), expected);
         }
         let _ = (date(i64::MIN), date(i64::MAX));
@@ -116,6 +121,16 @@ mod tests {
                 ("an expired authority more", bundle(with((2027, 1, 1))), true),
             ],
         );
+        // To the second: midnight of the 16th is 16 hours on, the end of the year 351 days less 8 hours.
+        let mut exact = world.clone();
+        exact.settings.certificates.skew = 16 * 3_600;
+        exact.settings.certificates.remaining = 351 * 86_400 - 8 * 3_600;
+        table(&RULE, &exact, [("not yet, and for as long as it must", leaf((2027, 1, 16), (2028, 1, 1)), false)]);
+        exact.settings.certificates.skew -= 1;
+        table(&RULE, &exact, [("a second too early", leaf((2027, 1, 16), (2028, 1, 1)), true)]);
+        exact.settings.certificates.skew += 1;
+        exact.settings.certificates.remaining += 1;
+        table(&RULE, &exact, [("a second too short", leaf((2027, 1, 16), (2028, 1, 1)), true)]);
         let request = Request::parse(leaf((2026, 1, 1), (2029, 1, 1)).to_string().as_bytes()).unwrap();
         let clockless = crate::rules::Judgement::new(&request, &world.settings).round(&Facts::default());
         assert!(!matches!(clockless, crate::rules::Evaluation::Decided(verdict) if verdict.allowed));

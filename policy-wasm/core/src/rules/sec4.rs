@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn certificates_are_for_what_they_are_used_for() {
-        let world = secrets();
+        let mut world = secrets();
+        let (not_ca, _) = pki().cluster.issue(&Leaf::new("kubernetes"));
+        put(world.object_mut("Secret", "kube-system/sa"), "leaf.crt", &not_ca);
         let write = |secret: &str, by: &Authority, leaf: Leaf| {
             let (certificate, key) = by.issue(&leaf);
             world.update("Secret", &format!("kube-system/{secret}"), |it: &mut Value| {
@@ -120,8 +122,15 @@ mod tests {
         let named = |flags: &[(&str, &str)]| world.edit_flags(Component::ApiServer, flags);
         let other = ("proxy-client-cert-file", "/etc/kubernetes/pki/apiserver-kubelet-client.crt");
         let allowed = ("requestheader-allowed-names", "kube-apiserver-kubelet-client");
-        let (not_ca, _) = pki().cluster.issue(&Leaf::new("kubernetes"));
+        let signs = |file: &str| {
+            let path = format!("/etc/kubernetes/pki/{file}");
+            world.edit_flags(Component::ControllerManager, &[("cluster-signing-kubelet-client-cert-file", &path)])
+        };
         let bundle = format!("{}{not_ca}", pki().cluster.pem());
+        let authorities = |secret: &str, more: &str| {
+            let pem = format!("{}{more}", pki().front_proxy.pem());
+            world.update("Secret", &format!("kube-system/{secret}"), |it: &mut Value| put(it, "tls.crt", &pem))
+        };
         table(
             &RULE,
             &world,
@@ -141,6 +150,10 @@ mod tests {
                 ("another one named for it", named(&[other]), true),
                 ("another one named for it, whose name is let in", named(&[other, allowed]), false),
                 ("a bundle with a leaf", world.update("Secret", "kube-system/ca", |it| put(it, "tls.crt", &bundle)), true),
+                ("a bundle of authorities", authorities("ca", &pki().other.pem()), false),
+                ("a bundle that signs nothing, with a leaf", authorities("front-proxy-ca", &not_ca), true),
+                ("a leaf named to sign with", signs("leaf.crt"), true),
+                ("an authority named to sign with", signs("ca.crt"), false),
             ],
         );
     }

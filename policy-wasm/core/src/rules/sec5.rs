@@ -34,7 +34,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
             file.uses.iter().any(|it| it.component == component && it.flag == "tls-cert-file")
         };
         let of_server = is_server(Component::ApiServer);
-        if !of_server && !Component::ALL.into_iter().any(is_server) {
+        if !Component::ALL.into_iter().any(is_server) {
             continue;
         }
         let Some(new) = certificates(&file.new).ok().and_then(|all| all.into_iter().next()) else { continue };

@@ -158,6 +158,13 @@ mod tests {
                 put(it, "tls.key", &key);
             })
         };
+        let client = |secret: &str, by: &Authority| {
+            let (certificate, key) = by.issue(&Leaf::new("front-proxy-client"));
+            world.update("Secret", &format!("kube-system/{secret}"), |it| {
+                put(it, "tls.crt", &certificate);
+                put(it, "tls.key", &key);
+            })
+        };
         let both = format!("{old}{}", new.pem());
         let mut overlapping = world.clone();
         put(overlapping.object_mut("Secret", "kube-system/ca"), "tls.crt", &both);
@@ -172,6 +179,9 @@ mod tests {
                 ("a leaf of the old one", server(&world, &pki().cluster, ""), false),
                 ("a leaf of one that nobody knows", server(&world, &new, ""), true),
                 ("a leaf that brings its own", server(&world, &new, &new.pem()), true),
+                ("a front proxy's", client("front-proxy-client", &pki().front_proxy), false),
+                ("a front proxy's of one that nobody knows", client("front-proxy-client", &new), true),
+                ("one for etcd, which looks for itself", client("apiserver-etcd-client", &pki().etcd), false),
             ],
         );
         table(
@@ -186,6 +196,16 @@ mod tests {
         let message = overlapping.verdict(&gone).message();
         assert!(message.contains("kube-apiserver --tls-cert-file"), "{message}");
         assert!(message.contains("kube-scheduler --kubeconfig"), "who shows it in a kubeconfig is told: {message}");
+        // Midnight of the 20th, to the second.
+        let mut ending = world.clone();
+        let last = Authority::until("last", (2027, 1, 20));
+        put(ending.object_mut("Secret", "kube-system/ca"), "tls.crt", &format!("{old}{}", last.pem()));
+        let without = ending.update("Secret", "kube-system/ca", |it| put(it, "tls.crt", &pki().cluster.pem()));
+        for (now, expected) in [(1_800_403_199, true), (1_800_403_200, false)] {
+            let lookup = |it: &crate::review::facts::Lookup| ending.fetch(it);
+            let verdict = crate::rules::decide(without.to_string().as_bytes(), &ending.settings, now, lookup);
+            assert_eq!(verdict.violations.iter().any(|it| it.rule == RULE.id), expected, "{now}: {verdict:?}");
+        }
         let mut expired = world.clone();
         let short = Authority::until("short", (2027, 1, 1));
         put(expired.object_mut("Secret", "kube-system/ca"), "tls.crt", &format!("{old}{}", short.pem()));

@@ -167,5 +167,20 @@ mod tests {
                 ("nothing", write(""), true),
             ],
         );
+        let kms = |endpoint: &str| {
+            json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration", "resources": [
+                {"resources": ["secrets"], "providers": [{"kms": {"name": "k", "endpoint": endpoint}}, {"identity": {}}]}]})
+            .to_string()
+        };
+        put(world.object_mut("Secret", "kube-system/encryption"), "encryption.yaml", &kms("unix:///run/a"));
+        let write = |text: &str| world.update("Secret", "kube-system/encryption", |it| put(it, "encryption.yaml", text));
+        table(
+            &RULE,
+            &world,
+            [
+                ("the same plugin", write(&format!("# as before\n{}", kms("unix:///run/a"))), false),
+                ("another plugin", write(&kms("unix:///run/b")), true),
+            ],
+        );
     }
 }

@@ -233,6 +233,7 @@ mod tests {
                 ("a master", write(&text(server, &ca, by, Leaf { organizations: vec!["system:masters"], ..me() })), true),
                 ("of an authority that nobody knows", write(&text(server, &ca, &pki().other, me())), true),
                 ("expired", write(&text(server, &ca, by, Leaf { until: (2027, 1, 1), ..me() })), true),
+                ("with another's key", write(&kubeconfig(server, &ca, &by.issue(&me()).0, &by.issue(&me()).1)), true),
                 ("any server", changed(|it| it["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = json!(true)), true),
                 ("a plugin", changed(|it| it["users"][0]["user"]["exec"] = json!({"command": "sh"})), true),
                 ("a token's file", changed(|it| it["users"][0]["user"]["tokenFile"] = json!("/tmp/t")), true),
@@ -247,7 +248,45 @@ mod tests {
                     it["users"].as_array_mut().unwrap().push(json!({"name": "u", "user": {"token": "x"}}));
                 }), true),
                 ("nobody", changed(|it| it["users"][0]["user"] = json!({})), true),
+                ("by files of the node", changed(|it| {
+                    it["users"][0]["user"] = json!({"client-certificate": "/etc/kubernetes/pki/me.crt",
+                        "client-key": "/etc/kubernetes/pki/me.key"});
+                }), false),
+                ("by a token", changed(|it| it["users"][0]["user"] = json!({"token": "x"})), false),
+                ("a context that names nothing", changed(|it| {
+                    it["contexts"] = json!([{"name": "c"}]);
+                    for list in ["clusters", "users"] {
+                        it[list][0].as_object_mut().unwrap().remove("name");
+                    }
+                }), true),
                 ("no YAML", write("{"), true),
+            ],
+        );
+        // Midnight of the 20th, to the second.
+        let last = write(&text(server, &ca, by, Leaf { until: (2027, 1, 20), ..me() }));
+        for (now, expected) in [(1_800_403_200, false), (1_800_403_201, true)] {
+            let lookup = |it: &crate::review::facts::Lookup| world.fetch(it);
+            let verdict = crate::rules::decide(last.to_string().as_bytes(), &world.settings, now, lookup);
+            assert_eq!(verdict.violations.iter().any(|it| it.rule == RULE.id), expected, "{now}: {verdict:?}");
+        }
+        let twice = changed(|it| it["clusters"] = json!([it["clusters"][0], it["clusters"][0]]));
+        let message = world.verdict(&twice).message();
+        assert!(message.contains("two clusters have one name"), "{message}");
+        let with = |proxy: Value| {
+            let mut value: Value = serde_json::from_str(&good()).unwrap();
+            value["clusters"][0]["cluster"]["proxy-url"] = proxy;
+            value.to_string()
+        };
+        let mut proxied = world.clone();
+        put(proxied.object_mut("Secret", "kube-system/scheduler.conf"), "scheduler.conf", &with(json!("http://10.0.0.1")));
+        let write = |text: &str| proxied.update("Secret", "kube-system/scheduler.conf", |it| put(it, "scheduler.conf", text));
+        table(
+            &RULE,
+            &proxied,
+            [
+                ("through the same proxy", write(&with(json!("http://10.0.0.1"))), false),
+                ("through another proxy", write(&with(json!("http://10.0.0.2"))), true),
+                ("through no proxy", write(&with(json!(null))), false),
             ],
         );
     }

@@ -65,6 +65,10 @@ mod tests {
         let mut status = service(json!({}));
         status["subResource"] = json!("status");
         status["object"]["status"] = json!({"loadBalancer": {"ingress": [{"ip": "10.0.0.12"}]}});
+        let mut itself = service(json!({"externalIPs": ["10.0.0.11"]}));
+        itself["object"]["metadata"]["name"] = json!("kubernetes");
+        let ingress = json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+            "metadata": {"name": "x", "namespace": "default"}, "status": status["object"]["status"]});
         table(
             &RULE,
             &World::new(),
@@ -75,6 +79,8 @@ mod tests {
                 ("a load balancer's", service(json!({"loadBalancerIP": "10.0.0.11"})), true),
                 ("a load balancer's status", status, true),
                 ("none", service(json!({})), false),
+                ("the Service of the API", itself, false),
+                ("an Ingress at a node's", create(&ingress), false),
             ],
         );
     }
