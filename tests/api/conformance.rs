@@ -39,6 +39,9 @@ use seed::World;
 /// How long an API server may take to hear of a registration, through a watch.
 const HEARD: Duration = Duration::from_secs(60);
 
+/// The static manifest that `guard install` writes.
+const MANIFEST: &str = "guard.json";
+
 /// From one look of an API server at its static manifests to the next, at most: it also hears of changes at once, where
 /// the file system tells.
 const REREAD: Duration = Duration::from_secs(90);
@@ -190,7 +193,11 @@ fn static_manifests() -> Result<Vec<Row>> {
     let names = Names { guard: Guard::default(), secrets: BTreeSet::new(), config_maps: BTreeSet::new() };
     let url = place.url();
     let registration = names.registration(&place, &url);
-    place.write_manifest(&registration::static_manifest(&registration))?;
+    place.write_manifest(MANIFEST, &registration::static_manifest(&registration))?;
+    // More than is installed so: what fails closed is there from the first request on.
+    let mut closed = registration::webhook(&registration);
+    closed["metadata"]["name"] = json!(format!("closed{}", registration::STATIC_SUFFIX));
+    place.write_manifest("closed.json", &closed)?;
     let flags = [
         place.admission_config(true)?,
         ("feature-gates", "ManifestBasedAdmissionControlConfig=true".to_owned()),
@@ -217,7 +224,7 @@ fn static_manifests() -> Result<Vec<Row>> {
     }
     end(&wrong)?;
     // Root's way out of it: the API server looks at the directory again within a minute.
-    place.remove_manifests()?;
+    place.remove_manifest(MANIFEST)?;
     let delete =
         Call::delete("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/selfhost-guard");
     let begin = Instant::now();

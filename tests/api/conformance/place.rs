@@ -75,13 +75,13 @@ impl Place {
     }
 
     /// Puts a static manifest into its directory.
-    pub(crate) fn write_manifest(&self, object: &Value) -> Result<()> {
-        fs::write(self.path("manifests").join("guard.json"), object.to_string()).context("write a manifest")
+    pub(crate) fn write_manifest(&self, name: &str, object: &Value) -> Result<()> {
+        fs::write(self.path("manifests").join(name), object.to_string()).context("write a manifest")
     }
 
-    /// Takes the static manifest away.
-    pub(crate) fn remove_manifests(&self) -> Result<()> {
-        fs::remove_file(self.path("manifests").join("guard.json")).context("remove a manifest")
+    /// Takes a static manifest away.
+    pub(crate) fn remove_manifest(&self, name: &str) -> Result<()> {
+        fs::remove_file(self.path("manifests").join(name)).context("remove a manifest")
     }
 
     /// The flag by which an API server shows the guard its certificate, and reads static manifests where it should.
