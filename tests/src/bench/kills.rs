@@ -95,6 +95,9 @@ pub(super) struct Selection {
     /// The operations of the guard, instead of the control plane's own.
     #[arg(long, requires = "sweep")]
     guard: bool,
+    /// Only this operation, by the first word of its command.
+    #[arg(long, value_name = "WORD", conflicts_with = "guard")]
+    operation: Option<String>,
     /// Only those of this victim.
     #[arg(long, value_enum)]
     victim: Option<Victim>,
@@ -178,6 +181,12 @@ impl Selection {
         let all = Victim::value_variants().iter().copied();
         all.filter(move |victim| wanted.is_none_or(|wanted| wanted == *victim))
     }
+
+    fn operations(&self) -> impl Iterator<Item = Operation> {
+        let all: &[Operation] = if self.guard { &GUARD_OPERATIONS } else { &OPERATIONS };
+        let wanted = self.operation.as_deref();
+        all.iter().copied().filter(move |it| wanted.is_none_or(|wanted| it.command.first() == Some(&wanted)))
+    }
 }
 
 pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
@@ -187,7 +196,7 @@ pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
     let (mut random, seed) = Random::new(selection.seed);
     let cluster = fresh("bench-kills", 1, progress)?;
     let mut cells = Vec::new();
-    for operation in OPERATIONS {
+    for operation in selection.operations() {
         bring_to(&cluster, operation.from)?;
         for step in planned_steps(&cluster, operation.command)? {
             for victim in selection.victims() {
@@ -219,11 +228,10 @@ fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
     let mut spec = Spec::new("bench-kills".parse()?);
     spec.more.guard = selection.guard;
     let cluster = fresh_with(&spec, progress)?;
-    let operations: &[Operation] = if selection.guard { &GUARD_OPERATIONS } else { &OPERATIONS };
     say(&format!("{}  KILLS", Row::HEADER))?;
     let mut lost = 0;
     for victim in selection.victims() {
-        for operation in operations.iter().copied() {
+        for operation in selection.operations() {
             bring_to(&cluster, operation.from)?;
             let steps = planned_steps(&cluster, operation.command)?;
             let mut kills = 0;
