@@ -12,7 +12,7 @@ fn a_guard_is_installed_and_worked_with() -> Result<()> {
     let cluster = common::guarded("guarded")?;
     let load = Load::start(&cluster, 100)?;
     run(&cluster, &["pivot", "--yes"])?.success()?;
-    lockout::mend(&cluster)?;
+    run(&cluster, &["guard", "install", "--wide", "--static", "--yes"])?.success()?;
     let status = run(&cluster, &["guard", "status"])?.success()?;
     ensure!(status.out.contains("AR-1"), "{}", status.out);
     denies(&cluster)?;
