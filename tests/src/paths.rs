@@ -3,7 +3,7 @@
 //! Invariant: built files lie in the cache and nothing else does; all state of a cluster lies under its own directory.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -23,15 +23,36 @@ pub fn cache() -> Result<PathBuf> {
     Ok(base.join("kubectl-selfhost/bed"))
 }
 
-/// The root of the checkout that this crate was run from.
+/// The root of the checkout that a program of it was run from.
 ///
 /// Asked of cargo at run time: a target directory that several checkouts share has programs of whichever was built last.
 pub fn checkout() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    PathBuf::from(package).parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
+    workspace(Path::new(&package)).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// The workspace that a package is in, however deep.
+fn workspace(package: &Path) -> Option<&Path> {
+    package.ancestors().find(|directory| directory.join("Cargo.lock").is_file())
 }
 
 /// Cargo's target directory: `$CARGO_TARGET_DIR`, else `target` in the checkout.
 pub fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_may_lie_in_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let package = root.join("admission/compare");
+        std::fs::create_dir_all(&package).unwrap();
+        std::fs::write(root.join("Cargo.lock"), "").unwrap();
+        assert_eq!(workspace(&package), Some(root.as_path()));
+        assert_eq!(workspace(&root.join("tests")), Some(root.as_path()));
+    }
 }

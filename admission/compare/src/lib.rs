@@ -6,19 +6,41 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use bytes::Bytes;
 use selfhost_admission::capabilities::{Objects, Recorder, Reply, Source};
 use selfhost_admission::engine::{Engine, Limits, Program, Runtime, Verdict};
 use selfhost_core::review::{Answer, Lookup, Settings};
 use selfhost_core::rules;
+use selfhost_tests::{Progress, wasm};
 use serde_json::Value;
 use wapc::WapcHost;
 use wasmtime_provider::{WasmtimeEngineProviderBuilder, WasmtimeEngineProviderPre};
+
+pub mod harm;
+pub mod process;
+pub mod rig;
+pub mod times;
+pub mod traffic;
+
+#[expect(clippy::unwrap_used, dead_code, reason = "of the tests: one that cannot go on ends the bench")]
+#[path = "../../tests/host/client.rs"]
+mod client;
+#[expect(clippy::unwrap_used, reason = "of the tests: one that cannot go on ends the bench")]
+#[path = "../../tests/host/files.rs"]
+mod files;
+#[expect(clippy::unwrap_used, dead_code, reason = "of the tests: one that cannot go on ends the bench")]
+#[path = "../../tests/host/guest.rs"]
+mod guest;
+#[expect(clippy::unwrap_used, reason = "of the tests: one that cannot go on ends the bench")]
+#[path = "../../tests/host/pki.rs"]
+mod pki;
+#[expect(clippy::unwrap_used, reason = "of the tests: one that cannot go on ends the bench")]
+#[path = "../../tests/host/volume.rs"]
+mod volume;
 
 /// The time of the fixtures: 2027-01-15T08:00:00Z.
 pub const NOW: i64 = 1_800_000_000;
@@ -133,33 +155,13 @@ pub fn empty() -> Case {
     Case { name: "empty".to_owned(), request: Bytes::from_static(b"{}"), answers: Arc::default() }
 }
 
-/// The policy's module: the one that `$SELFHOST_POLICY` names, or else the one that `cargo wasm` makes below cargo's target
-/// directory.
-pub fn module(target: &Path) -> Result<Vec<u8>> {
+/// The policy's module: the one that `$SELFHOST_POLICY` names, or else the one that `cargo wasm` makes.
+pub fn module() -> Result<Vec<u8>> {
     let path = match std::env::var_os("SELFHOST_POLICY") {
         Some(path) => PathBuf::from(path),
-        None => make(target)?,
+        None => wasm::build(&Progress::stderr())?.path,
     };
     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-fn make(target: &Path) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .arg("wasm")
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        // What it prints is not what this program prints.
-        .stdout(Stdio::null())
-        .status()
-        .context("cannot run cargo wasm")?;
-    ensure!(status.success(), "cargo wasm failed");
-    Ok(target.join("policy/kubectl-selfhost.wasm"))
-}
-
-/// Cargo's target directory, where this program is in a profile's directory.
-pub fn target() -> Result<PathBuf> {
-    let program = std::env::current_exe().context("where is this program?")?;
-    Ok(program.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned())
 }
 
 /// Where the requests are.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Parser;
-use selfhost_compare::{Case, Hosts, cases, empty, fixtures, module, target};
+use selfhost_compare::times::Times;
+use selfhost_compare::{Case, Hosts, cases, empty, fixtures, module};
 
 /// Measures what a verdict takes: the rules by themselves, the guard's host, Kubewarden's host with the same module.
 #[derive(Debug, Parser)]
@@ -20,18 +21,9 @@ struct Cli {
     rounds: usize,
 }
 
-/// The times of one host on one request, sorted.
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn percentile(&self, percent: usize) -> Duration {
-        self.0[(self.0.len() - 1) * percent / 100]
-    }
-}
-
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    let hosts = Hosts::new(&module(&target()?)?)?;
+    let hosts = Hosts::new(&module()?)?;
     let mut cases = cases(&fixtures(), &hosts)?;
     cases.insert(0, empty());
     let mut out = anstream::stdout().lock();
@@ -48,10 +40,10 @@ fn main() -> Result<()> {
     for case in &cases {
         let [rules, own, other] = measure(&hosts, case, cli.rounds)?;
         let cell = |times: &Times| {
-            format!("{:.0} {:.0}", microseconds(times.percentile(50)), microseconds(times.percentile(99)))
+            format!("{:.0} {:.0}", microseconds(times.per_mille(500)), microseconds(times.per_mille(990)))
         };
-        let ratio = |of: &Times, to: &Times, percent| {
-            microseconds(of.percentile(percent)) / microseconds(to.percentile(percent))
+        let ratio = |of: &Times, to: &Times, per_mille| {
+            microseconds(of.per_mille(per_mille)) / microseconds(to.per_mille(per_mille))
         };
         writeln!(
             out,
@@ -60,8 +52,8 @@ fn main() -> Result<()> {
             cell(&rules),
             cell(&own),
             cell(&other),
-            ratio(&own, &rules, 50),
-            format!("{:.2} {:.2}", ratio(&own, &other, 50), ratio(&own, &other, 99)),
+            ratio(&own, &rules, 500),
+            format!("{:.2} {:.2}", ratio(&own, &other, 500), ratio(&own, &other, 990)),
         )?;
     }
     Ok(())
@@ -79,10 +71,7 @@ fn measure(hosts: &Hosts, case: &Case, rounds: usize) -> Result<[Times; 3]> {
             }
         }
     }
-    Ok(times.map(|mut times| {
-        times.sort();
-        Times(times)
-    }))
+    Ok(times.map(Times::new))
 }
 
 fn time<T>(work: impl FnOnce() -> Result<T>) -> Result<Duration> {
