@@ -25,10 +25,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// What it said to each question that it was asked.
+    pub fn answers(&self) -> impl Iterator<Item = &Answer> {
+        [Some(&self.canary), self.registration.as_ref()].into_iter().flatten()
+    }
+
     /// Whether it enforces the rules, and keeps the registration where it should.
     pub fn enforces(&self) -> bool {
-        let said = [Some(&self.canary), self.registration.as_ref()];
-        said.into_iter().flatten().all(|answer| matches!(answer, Answer::Enforces(_)))
+        self.answers().all(|answer| matches!(answer, Answer::Enforces(_)))
     }
 }
 

@@ -239,8 +239,7 @@ fn words(answer: &Answer) -> &str {
 
 /// What an API server said, in one line.
 pub(super) fn said(server: &Server) -> String {
-    let answers = [Some(&server.canary), server.registration.as_ref()].into_iter().flatten();
-    let worst = answers.clone().find(|answer| !matches!(answer, Answer::Enforces(_)));
+    let worst = server.answers().find(|answer| !matches!(answer, Answer::Enforces(_)));
     format!("{} {}", server.address, words(worst.unwrap_or(&server.canary)))
 }
 
