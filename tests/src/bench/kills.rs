@@ -146,23 +146,14 @@ impl Victim {
     }
 
     /// Whether whoever serves may be hit, and requests with it.
-    ///
-    /// A kubelet that starts anew refuses a Pod whose node has lost the label that it asks for, and ends it within two
-    /// seconds (`Pod admission denied`, NodeAffinity): in the few seconds in which a server that is taken from its
-    /// DaemonSet drains, that resets its connections.
-    fn serves(self, operation: Operation) -> bool {
+    fn serves(self) -> bool {
         matches!(self, Self::Bridge | Self::Gate | Self::Power)
-            || (self == Self::Kubelet && operation.to == STATIC)
     }
 
     /// How long the API may be away, in seconds: until the kubelet or a standby has started another, or the node was
-    /// switched on and off again. A gate that was killed before waits for its turn: for up to 40 s the third time.
+    /// switched on and off again.
     fn bearable(self) -> f64 {
-        match self {
-            Self::Power => BACK.as_secs_f64() + 15.0,
-            Self::Gate => 60.0,
-            Self::Plugin | Self::Task | Self::Bridge | Self::Kubelet => 30.0,
-        }
+        if self == Self::Power { BACK.as_secs_f64() + 15.0 } else { 30.0 }
     }
 }
 
@@ -246,7 +237,7 @@ fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
             }
             let gap = row.availability.longest_gap();
             ensure!(gap < victim.bearable(), "nobody was served for {gap:.1} s");
-            if !victim.serves(operation) {
+            if !victim.serves() {
                 lost += row.availability.totals().1;
             }
             ensure!(shape(&cluster)? == Some(operation.to), "{:?}", shape(&cluster)?);
@@ -316,11 +307,7 @@ fn try_cell(cluster: &Cluster, cell: &Cell, progress: &Progress) -> Result<Strin
     }
     let (_, failed, _) = availability.totals();
     let gap = availability.longest_gap();
-    ensure!(
-        failed == 0 || cell.victim.serves(cell.operation),
-        "{failed} requests failed: {:#?}",
-        availability.series()
-    );
+    ensure!(failed == 0 || cell.victim.serves(), "{failed} requests failed: {:#?}", availability.series());
     ensure!(gap < cell.victim.bearable(), "nobody was served for {gap:.1} s");
     let then = match (hit, done, begun) {
         (false, ..) => "not there",
