@@ -103,7 +103,8 @@ pub struct Outcome {
     pub error: Option<ExecuteError>,
     /// At which act it stopped.
     pub at: Option<Verb>,
-    /// Whether anything but a bridge was changed, by this run or an earlier one: then the operation must be finished.
+    /// Whether anything is left to be finished: something was changed, by this run or an earlier one, or a bridge could
+    /// not be taken away again.
     pub changed: bool,
 }
 
@@ -114,10 +115,8 @@ pub async fn run(context: &Context<'_>) -> Outcome {
     for (index, step) in context.plan.steps.iter().enumerate() {
         context.progress.step(index + 1, total, step);
         if let Err(error) = run_step(context, &mut state, step).await {
-            if !state.changed {
-                undo_bridges(context, &context.plan.steps[..=index]).await;
-            }
-            return Outcome { error: Some(error), at: Some(step.verb), changed: state.changed };
+            let changed = state.changed || !undo_bridges(context, &context.plan.steps[..=index]).await;
+            return Outcome { error: Some(error), at: Some(step.verb), changed };
         }
     }
     let error = clean_up(context).await.err().map(ExecuteError::from);
@@ -216,17 +215,23 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
     }
 }
 
-/// What stopped before it touched anything takes its bridges away again, and that was all.
-async fn undo_bridges(context: &Context<'_>, begun: &[Step]) {
+/// What stopped before it touched anything takes its bridges away again. Whether that was all, and nothing is left.
+async fn undo_bridges(context: &Context<'_>, begun: &[Step]) -> bool {
+    let mut is_undone = true;
+    let mut left = |what: &str, error: &dyn std::error::Error| {
+        context.progress.note(&format!("{what} is left: {error}"));
+        is_undone = false;
+    };
+    context.progress.begin("removing what was begun");
     for (component, node) in bridged(begun) {
-        context.progress.begin("removing the bridge again");
-        if let Err(also) = bridge::remove(context, component, node).await {
-            context.progress.note(&format!("the bridge of {component} on {node} is left: {also}"));
-        }
-        if let Err(also) = remove_slice(&context.client).await {
-            context.progress.note(&format!("endpointslice default/{} is left: {also}", labels::BRIDGE_SLICE));
+        if let Err(error) = bridge::remove(context, component, node).await {
+            left(&format!("the bridge of {component} on {node}"), &error);
         }
     }
+    if let Err(error) = remove_slice(&context.client).await {
+        left(&format!("endpointslice default/{}", labels::BRIDGE_SLICE), &error);
+    }
+    is_undone
 }
 
 /// Of which component there may be a bridge on which node, once these steps were begun.

@@ -3,9 +3,9 @@
 //! It runs in a static Pod, in the component's own image, and knows nothing of Kubernetes: after a power cut of every
 //! control-plane node there is nobody else who could start an API server.
 //!
-//! Invariants: what runs is what the checkpoint's digest was made of, or nothing; connections are diverted to the copy
-//! only while the lock file `COMPONENT.serving` is held; the copy does not outlive this process, which is the first of
-//! its container.
+//! Invariants: what runs is what the checkpoint's digest was made of, or nothing; connections are diverted to the copy's
+//! port only while the lock file `COMPONENT.serving` is held; the copy does not outlive this process, which is the first
+//! of its container.
 
 mod state;
 mod turn;
@@ -148,10 +148,11 @@ impl Supervisor<'_> {
     fn tick(&mut self) -> Result<(), Error> {
         self.turn.set_fit(self.standby.is_fit())?;
         let seen = self.look()?;
-        let before = self.standby.state();
+        let (before, bridged) = (self.standby.state(), self.standby.is_bridged());
         let act = self.standby.next(seen);
-        self.turn.set_serving(self.standby.is_serving())?;
+        self.turn.set_serving(self.standby.diverts())?;
         self.tell(before);
+        self.tell_of_bridge(bridged);
         match act {
             Act::Wait => {}
             Act::Start => self.start(),
@@ -276,6 +277,15 @@ impl Supervisor<'_> {
             State::BackingOff { .. } => "the copy failed: leaving the field for a while".to_owned(),
         };
         self.say(&line);
+    }
+
+    fn tell_of_bridge(&mut self, before: bool) {
+        let Config { component, standby_port: port, .. } = self.config;
+        match (before, self.standby.is_bridged()) {
+            (false, true) => self.say(&format!("{component} is away, and a bridge serves on port {port}")),
+            (true, false) => self.say(&format!("{component} is back, or the bridge on port {port} is gone")),
+            _ => {}
+        }
     }
 
     fn say(&mut self, line: &str) {

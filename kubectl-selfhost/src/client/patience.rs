@@ -1,7 +1,8 @@
 //! Trying a request again, inside limits of time.
 //!
 //! Invariant: a request is sent a second time only when the first cannot have had an effect, or when doing it twice is
-//! the same as doing it once.
+//! the same as doing it once. A refusal is believed only of a server that is ready: one that has just been started
+//! knows no roles yet, and refuses everybody.
 
 use std::future::Future;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -41,6 +42,16 @@ pub struct Patience {
 #[derive(Debug, thiserror::Error)]
 #[error("no answer within the request timeout of {0:?}")]
 pub(super) struct OutOfTime(Duration);
+
+/// Every right was refused by a server that does not say that it is ready.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{method} {path} is forbidden by an API server that does not say that it is ready, and may know no roles yet"
+)]
+pub(super) struct NotReady {
+    method: Method,
+    path: String,
+}
 
 impl<S> Layer<S> for Patience {
     type Service = Patient<S>;
@@ -102,13 +113,24 @@ where
     let give_up = Instant::now() + total;
     let mut pause = FIRST_PAUSE;
     let mut request = Some(request);
+    // A refusal counts when the server had said before that it is ready.
+    let mut was_ready = false;
     loop {
         let Some(this) = request.take() else { unreachable!("the last attempt returns") };
         request = copy(&this);
         let effect = Effect::of(&this);
         let (method, path) = (this.method().clone(), this.uri().path().to_owned());
-        let outcome = inner.clone().oneshot(this).await;
-        let wait = match asked_pause(&outcome, effect) {
+        let mut outcome = inner.clone().oneshot(this).await;
+        let mut verdict = asked_pause(&outcome, effect);
+        let is_refused = outcome.as_ref().is_ok_and(|answer| answer.status() == StatusCode::FORBIDDEN);
+        if is_refused && !was_ready {
+            was_ready = is_ready(inner.clone()).await;
+            verdict = Verdict::Again;
+            if !was_ready {
+                outcome = Err(NotReady { method: method.clone(), path: path.clone() }.into());
+            }
+        }
+        let wait = match verdict {
             Verdict::Done => return outcome,
             Verdict::Again => jittered(pause),
             Verdict::After(asked) => asked,
@@ -124,6 +146,17 @@ where
         tokio::time::sleep(wait).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether the server says that it is ready. Everybody may ask: by Kubernetes' own roles, once it knows them
+/// (<https://kubernetes.io/docs/reference/access-authn-authz/rbac/#discovery-roles>).
+async fn is_ready<S, B>(inner: S) -> bool
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
+{
+    let mut request = Request::new(Body::empty());
+    *request.uri_mut() = http::Uri::from_static("/readyz");
+    inner.oneshot(request).await.is_ok_and(|answer| answer.status() == StatusCode::OK)
 }
 
 /// Whether sending a request twice may do what sending it once does not.

@@ -34,7 +34,7 @@ pub enum Trouble {
     Forbidden,
     /// 404: the object, or the whole API group, does not exist.
     NotFound,
-    /// 429 or 503: the server asks for patience.
+    /// 429 or 503: the server asks for patience. Or it is not ready, and refuses everybody.
     Busy,
     /// The server answered with something else.
     Other,
@@ -91,6 +91,9 @@ impl Trouble {
         }
         if error.is::<super::patience::OutOfTime>() {
             return Some(Self::TimedOut);
+        }
+        if error.is::<super::patience::NotReady>() {
+            return Some(Self::Busy);
         }
         if error.is::<kube::client::AuthError>() {
             return Some(Self::Credentials);

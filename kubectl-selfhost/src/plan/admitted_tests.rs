@@ -289,10 +289,15 @@ impl World {
                 self.start(plan, component, node);
             }
             Verb::Withdraw => {
+                for id in self.pods(component, node) {
+                    let mut held = self.find(&id).cloned().unwrap();
+                    held["metadata"]["finalizers"] = json!([labels::DRAINED]);
+                    self.write(held);
+                    self.delete(&id);
+                }
                 self.edit_node(node, |it| {
                     drop(it["metadata"]["labels"].as_object_mut().unwrap().remove(label));
                 });
-                self.forget(component, node);
             }
             Verb::Restore => {
                 self.task("restore-manifest", node);

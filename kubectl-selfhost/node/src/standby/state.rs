@@ -1,7 +1,8 @@
 //! When the standby acts: a pure state machine over what is seen once a second.
 //!
 //! Invariants: the copy is started only when the component has been away for a while and nobody else holds the other
-//! port; it is told to end only after the component has served for a while and nothing is diverted any more.
+//! port; it is told to end only after the component has served for a while and nothing is diverted any more. While it is
+//! somebody else who stands in on that port, a bridge, connections are diverted there, whatever became of its own gate.
 
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ const LAPSE: Duration = Duration::from_secs(crate::nft::divert::LEASE_SECONDS as
 
 /// How long the copy may drain.
 const DRAIN: Duration = Duration::from_secs(60);
+
+/// How long the component must not have been ready before connections are diverted to somebody else's stand-in: more
+/// than one late answer of a busy machine, and less than what the divert of a gate that was killed lives on.
+const UNREADY_BESIDE_BRIDGE: Duration = Duration::from_secs(2);
 
 /// The first pause after a copy that failed; it doubles up to [`LONGEST_PAUSE`].
 const PAUSE: Duration = Duration::from_secs(10);
@@ -105,12 +110,16 @@ pub(super) struct Standby {
     state: State,
     /// Copies that failed in a row.
     failures: u32,
+    /// When the component was last seen ready.
+    ready: Duration,
+    /// Whether somebody else stands in for it.
+    bridged: bool,
 }
 
 impl Standby {
     /// Begins to watch.
     pub(super) fn new() -> Self {
-        Self { state: State::Dormant { there: Duration::ZERO, ready: Duration::ZERO }, failures: 0 }
+        Self { state: dormant(Duration::ZERO), failures: 0, ready: Duration::ZERO, bridged: false }
     }
 
     /// Where it is.
@@ -118,9 +127,14 @@ impl Standby {
         self.state
     }
 
-    /// Whether connections are to be diverted to the copy.
-    pub(super) fn is_serving(&self) -> bool {
-        matches!(self.state, State::Serving { .. })
+    /// Whether somebody else stands in for the component: an operation's bridge.
+    pub(super) fn is_bridged(&self) -> bool {
+        self.bridged
+    }
+
+    /// Whether connections are to be diverted to the copy's port, on which either the copy or a bridge is.
+    pub(super) fn diverts(&self) -> bool {
+        self.bridged || matches!(self.state, State::Serving { .. })
     }
 
     /// Whether this generation could act; otherwise an earlier one may.
@@ -131,6 +145,10 @@ impl Standby {
     /// Takes what is seen into account.
     pub(super) fn next(&mut self, seen: Seen) -> Act {
         let now = seen.now;
+        if seen.own == Own::Ready {
+            self.ready = now;
+        }
+        self.bridged = seen.taken && now.saturating_sub(self.ready) >= UNREADY_BESIDE_BRIDGE;
         let (state, act) = match self.state {
             State::Dormant { there, ready } => Self::watch(seen, there, ready),
             State::Starting { since } => match seen.copy {
@@ -230,12 +248,12 @@ mod tests {
         for (own, copy, taken, our_turn, seconds) in script.iter().copied() {
             for _ in 0..seconds {
                 let now = Duration::from_secs(second);
-                let served = standby.is_serving();
+                let served = standby.diverts();
                 match standby.next(Seen { now, own, copy, taken, our_turn }) {
                     Act::Wait => {}
                     act => events.push((second, Did(act))),
                 }
-                match (served, standby.is_serving()) {
+                match (served, standby.diverts()) {
                     (false, true) => events.push((second, Diverts)),
                     (true, false) => events.push((second, Withdraws)),
                     _ => {}
@@ -274,8 +292,6 @@ mod tests {
                 (Ready, NoCopy, false, true, 1),
                 (Absent, NoCopy, false, true, 3),
             ],
-            // A bridge holds the port.
-            vec![(Absent, NoCopy, true, true, 300)],
             // A newer generation is there.
             vec![(Absent, NoCopy, false, false, 300)],
             // It is slow to become ready.
@@ -283,6 +299,33 @@ mod tests {
         ] {
             assert_eq!(play(&script).0, [], "{script:?}");
         }
+    }
+
+    #[test]
+    fn a_bridge_is_diverted_to_while_it_is_all_that_serves() {
+        let (acts, state) = play(&[
+            (Ready, NoCopy, false, true, 20),
+            (Ready, NoCopy, true, true, 20),
+            // It answers late, once.
+            (Unready, NoCopy, true, true, 1),
+            (Ready, NoCopy, true, true, 1),
+            // It drains, it is away, it is back, and the bridge goes.
+            (Unready, NoCopy, true, true, 5),
+            (Absent, NoCopy, true, true, 300),
+            (Ready, NoCopy, true, true, 20),
+            (Ready, NoCopy, false, true, 20),
+        ]);
+        assert_eq!(acts, [(43, Diverts), (347, Withdraws)]);
+        assert!(matches!(state, State::Dormant { .. }), "{state:?}");
+        // The bridge is killed as well: the copy takes its port.
+        let (acts, _) = play(&[
+            (Ready, NoCopy, true, true, 5),
+            (Absent, NoCopy, true, true, 5),
+            (Absent, NoCopy, false, true, 4),
+            (Absent, Running, false, true, 5),
+            (Absent, CopyReady, false, true, 1),
+        ]);
+        assert_eq!(acts, [(6, Diverts), (10, Withdraws), (13, Did(Act::Start)), (19, Diverts)]);
     }
 
     #[test]

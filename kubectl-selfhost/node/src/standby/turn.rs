@@ -15,7 +15,7 @@ pub(super) struct Turn {
     generation: u64,
     /// Held while this generation is fit to act.
     fit: Option<File>,
-    /// Held while connections are to be diverted to our copy.
+    /// Held while connections are to be diverted to the copy's port.
     serving: Option<File>,
 }
 
@@ -56,7 +56,7 @@ impl Turn {
         Ok(())
     }
 
-    /// Says whether connections are to be diverted to our copy.
+    /// Says whether connections are to be diverted to the copy's port.
     pub(super) fn set_serving(&mut self, serving: bool) -> Result<(), Error> {
         if serving == self.serving.is_some() {
             return Ok(());

@@ -98,6 +98,40 @@ async fn patience_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_is_believed_of_a_server_that_is_ready() {
+    // Begins to know its roles after so many answers: until then it refuses everybody, also who asks whether it is ready.
+    for (loaded_after, is_allowed, expected) in [
+        (0, true, Ok(200)),
+        (0, false, Ok(403)),
+        (5, true, Ok(200)),
+        (5, false, Ok(403)),
+        (
+            u32::MAX,
+            true,
+            Err("POST /api/v1/pods is forbidden by an API server that does not say that it is ready"),
+        ),
+    ] {
+        let answers = Arc::new(AtomicU32::new(0));
+        let server = service_fn(move |request: Request<Body>| {
+            let loaded = answers.fetch_add(1, Ordering::Relaxed) >= loaded_after;
+            let allowed = loaded && (is_allowed || request.uri().path() == "/readyz");
+            let status = if allowed { 200 } else { 403 };
+            std::future::ready(Ok::<_, BoxError>(Response::builder().status(status).body(()).unwrap()))
+        });
+        let outcome = PATIENT.layer(server).oneshot(request(Method::POST, None)).await;
+        match (outcome.map(|response| response.status().as_u16()), expected) {
+            (Ok(status), Ok(expected)) => assert_eq!(status, expected, "{loaded_after} {is_allowed}"),
+            (Err(error), Err(text)) => {
+                assert!(error.to_string().starts_with(text), "{error}");
+                // The callers of this layer ask again: for them it is like a server that is away.
+                assert!(crate::api::is_transient(&kube::Error::Service(error)));
+            }
+            (outcome, _) => panic!("{loaded_after} {is_allowed}: {outcome:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_request_timeout_holds_over_all_attempts() {
     let limited = Patience { total: Duration::from_secs(60), timeout: Some(Duration::from_secs(3)) };
     for does in [&[Does::Hang] as &'static [Does], &[Does::Reset]] {
