@@ -10,7 +10,7 @@ use crate::review::facts::{Lookup, Unknown};
 use crate::review::command::CommandLine;
 use crate::review::object::{at, flag, is_empty, list, text, texts};
 use crate::review::settings::repository;
-use crate::review::pod::{Pod, component_of, pods_of};
+use crate::review::pod::{CONTAINERS, Pod, component_of, pods_of};
 use crate::review::record::running;
 use crate::review::{Facts, Object, Operation, Request, Settings, Severity, Violation};
 
@@ -27,7 +27,8 @@ pub const RULE: Rule = Rule {
     evasion: "- By `nodeName`, by a selector, or by tolerating the control plane's taint: each counts as being there.\n\
               - By a workload instead of a Pod: its template is judged when it is written.\n\
               - A path above (`/`), below, or written another way (`/etc/../etc`): compared part by part; `..` is denied.\n\
-              - A Pod with a bridge's label: compared with the DaemonSet, or with what runs before a pivot.",
+              - A Pod with a bridge's label: compared with the DaemonSet, or with what runs before a pivot.\n\
+              - The guard's own DaemonSet, which has a directory there: only other tags and digests of the same images.",
     blind: "On a cluster whose control-plane nodes carry no taint any Pod may land there. Volumes that a CSI driver fills \
             from the node. Networking and storage agents need such mounts: their next edit wants an approval, or an \
             exemption.",
@@ -70,11 +71,32 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
         return bridge(component, pod, settings, facts);
     }
     let reaches = reaches(pod);
-    if reaches.is_empty() || !is_there(pod, facts)? || (in_system && is_task(pod, settings, facts)?) {
+    if reaches.is_empty() || is_next_guard(request, settings, pod, old) || !is_there(pod, facts)? {
+        return Ok(Vec::new());
+    }
+    if in_system && is_task(pod, settings, facts)? {
         return Ok(Vec::new());
     }
     let next = "keep it from control-plane nodes";
     Ok(reaches.into_iter().map(|(path, message)| Violation::new(path, message, next)).collect())
+}
+
+/// Whether it is the guard's own DaemonSet, which reaches what it reached, in another version and nothing else.
+fn is_next_guard(request: &Request, settings: &Settings, pod: Pod<'_>, old: Pod<'_>) -> bool {
+    let without_versions = |pod: Pod<'_>| {
+        let mut spec = pod.spec().clone();
+        for field in CONTAINERS {
+            let containers = spec.get_mut(field).and_then(Value::as_array_mut);
+            for image in containers.into_iter().flatten().filter_map(|it| it.get_mut("image")) {
+                *image = image.as_str().map(repository).into();
+            }
+        }
+        spec
+    };
+    request.is("apps", "daemonsets")
+        && request.operation == Operation::Update
+        && request.named() == (settings.guard.namespace.as_str(), settings.guard.name.as_str())
+        && without_versions(pod) == without_versions(old)
 }
 
 /// Pods whose template was judged, and the shadows of static Pods.
@@ -327,6 +349,49 @@ mod tests {
                 ("a Pod, by its kubelet", by_kubelet("cp1", json!({})), true),
                 ("a DaemonSet relabelled", relabelled, false),
                 ("the control plane's own DaemonSet", world.edit_container(Component::ApiServer, |it| it["image"] = json!("x")), false),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_guard_itself_gets_another_version_and_nothing_else() {
+        let world = World::new();
+        let (guard, init) = ("ghcr.io/kubectl-selfhost/selfhost-guard", "ghcr.io/kubectl-selfhost/selfhost-node");
+        let own = |namespace: &str, name: &str| {
+            json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": namespace, "name": name},
+                "spec": {"template": {"spec": {"tolerations": [{"operator": "Exists"}],
+                    "initContainers": [{"name": "place-files", "image": format!("{init}:v0.1.0")}],
+                    "containers": [{"name": "guard", "image": format!("{guard}:v0.1.0"), "args": ["--policy=x"]}],
+                    "volumes": [{"name": "v", "hostPath": {"path": "/etc/kubernetes/pki/selfhost-guard"}}]}}}})
+        };
+        let before = own("selfhost-guard", "selfhost-guard");
+        let edit = |change: &dyn Fn(&mut Value)| {
+            let mut after = before.clone();
+            change(&mut after["spec"]["template"]["spec"]);
+            update(&after, &before)
+        };
+        let next = |it: &mut Value| {
+            it["containers"][0]["image"] = json!(format!("{guard}:v0.2.0@sha256:00"));
+            it["initContainers"][0]["image"] = json!(format!("{init}:v0.2.0"));
+        };
+        let elsewhere = |namespace: &str, name: &str| {
+            let before = own(namespace, name);
+            let mut after = before.clone();
+            next(&mut after["spec"]["template"]["spec"]);
+            update(&after, &before)
+        };
+        table(
+            &RULE,
+            &world,
+            [
+                ("another version", edit(&next), false),
+                ("another image", edit(&|it| it["containers"][0]["image"] = json!("evil:v0.1.0")), true),
+                ("another image that begins", edit(&|it| it["initContainers"][0]["image"] = json!("evil:v0.1.0")), true),
+                ("another argument", edit(&|it| it["containers"][0]["args"] = json!(["--policy=y"])), true),
+                ("another directory", edit(&|it| it["volumes"][0]["hostPath"]["path"] = json!("/etc/kubernetes/pki")), true),
+                ("made", create(&before), true),
+                ("another's of its name", elsewhere("default", "selfhost-guard"), true),
+                ("another one beside it", elsewhere("selfhost-guard", "x"), true),
             ],
         );
     }

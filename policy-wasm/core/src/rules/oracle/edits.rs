@@ -16,7 +16,7 @@ pub(super) use access::{
 pub(super) use configurations::{CLUSTER_CONFIG, CONFIG};
 pub(super) use credentials::SECRET;
 pub(super) use daemonsets::{DAEMONSET, FILES};
-pub(super) use pods::{BRIDGE, CONTROL_PLANE_POD, POD, TASK, WORKLOAD};
+pub(super) use pods::{BRIDGE, CONTROL_PLANE_POD, GUARDS_OWN, POD, TASK, WORKLOAD};
 
 /// Changes an object in the way of a number.
 pub(super) type Edit = fn(&mut Value, usize);
@@ -81,6 +81,7 @@ const METADATA: &[Edit] = &[
         )
     },
     |it, n| drop_from(at(it, &["metadata", "ownerReferences"]), n),
+    |it, n| drop_from(at(it, &["metadata", "finalizers"]), n),
     |it, n| {
         *at(it, &["metadata", "deletionTimestamp"]) =
             [json!("2027-01-15T07:00:00Z"), json!(null)][n % 2].clone()

@@ -26,6 +26,7 @@ pub(super) const TARGETS: &[Target] = &[
     target(4, |world, n| of(world, "DELETE", "DaemonSet", component(n).daemonset_name()), edits::ANY),
     target(2, daemonset_sub, edits::ANY),
     target(4, workload, edits::WORKLOAD),
+    target(1, guards_own, edits::GUARDS_OWN),
     target(2, revision, edits::ANY),
     target(8, secret, edits::SECRET),
     target(2, |world, n| of(world, "DELETE", "Secret", SECRETS[n % SECRETS.len()]), edits::ANY),
@@ -188,6 +189,21 @@ fn workload(_: &World, n: usize) -> Option<Value> {
     } else {
         Some(review("UPDATE", api, kind, Some(&new), Some(&new)))
     }
+}
+
+/// The guard's own DaemonSet, or one that looks like it.
+fn guards_own(_: &World, n: usize) -> Option<Value> {
+    let namespace = ["selfhost-guard", "guards", "selfhost-guard", "default"][n % 4];
+    let name = ["selfhost-guard", "mine", "selfhost-guard", "x"][n / 4 % 4];
+    let template = json!({"spec": {"tolerations": [{"operator": "Exists"}],
+        "initContainers": [{"name": "i", "image": "ghcr.io/kubectl-selfhost/selfhost-node:v0.1.0"}],
+        "containers": [{"name": "c", "image": "ghcr.io/kubectl-selfhost/selfhost-guard:v0.1.0"}],
+        "volumes": [{"name": "v", "hostPath": {"path": "/etc/kubernetes/pki/selfhost-guard"}}]}});
+    let fields = json!({"spec": {"selector": {"matchLabels": {"k8s-app": name}}, "template": template}});
+    let object = object_of("apps/v1", "DaemonSet", namespace, name, &fields);
+    let operations = ["UPDATE", "UPDATE", "UPDATE", "CREATE"];
+    let old = (n / 16 % 4 != 3).then_some(&object);
+    Some(review(operations[n / 16 % 4], "apps/v1", "DaemonSet", Some(&object), old))
 }
 
 fn revision(_: &World, n: usize) -> Option<Value> {

@@ -153,6 +153,28 @@ pub(in crate::rules::oracle) const WORKLOAD: &[Edit] = &[
     |it, n| METADATA[n % METADATA.len()](it, n / METADATA.len()),
 ];
 
+pub(in crate::rules::oracle) const GUARDS_OWN: &[Edit] = &[
+    |_, _| {},
+    of_version,
+    of_version,
+    of_version,
+    of_template,
+    |it, n| METADATA[n % METADATA.len()](it, n / METADATA.len()),
+];
+
+/// Another image of the guard's.
+fn of_version(object: &mut Value, n: usize) {
+    let images = [
+        "ghcr.io/kubectl-selfhost/selfhost-guard:v0.2.0",
+        "ghcr.io/kubectl-selfhost/selfhost-guard@sha256:00",
+        "ghcr.io/kubectl-selfhost/selfhost-node:v0.2.0",
+        "ghcr.io:5000/kubectl-selfhost/selfhost-guard:v0.1.0",
+        "ghcr.io/kubectl-selfhost/selfhost-node",
+    ];
+    let container = ["containers", "containers", "initContainers"][n % 3];
+    *at(object, &["spec", "template", "spec", container, "0", "image"]) = json!(images[n / 3 % images.len()]);
+}
+
 fn of_template(object: &mut Value, n: usize) {
     let path: &[&str] = if object["kind"] == "CronJob" {
         &["spec", "jobTemplate", "spec", "template"]
