@@ -11,7 +11,7 @@ use kube::{Api, Resource, ResourceExt};
 use selfhost_core::labels;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// How long one answer may take before the question is asked again.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -226,35 +226,6 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
 {
     patch(api, name, &patch_parameters(), &Patch::Json::<()>(operations)).await
-}
-
-/// Keeps the object in the API when it has been deleted, until the finalizer is taken away; whether it is there to be kept.
-pub async fn hold<K>(api: &Api<K>, name: &str, finalizer: &str) -> Result<bool, ApiError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    // The list is merged, so that nobody else's is lost.
-    finalize(api, name, json!({"metadata": {"finalizers": [finalizer]}})).await
-}
-
-/// Takes the finalizer away, if it is there; whether the object was.
-pub async fn let_go<K>(api: &Api<K>, name: &str, finalizer: &str) -> Result<bool, ApiError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    finalize(api, name, json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [finalizer]}})).await
-}
-
-async fn finalize<K>(api: &Api<K>, name: &str, value: Value) -> Result<bool, ApiError>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    match patch(api, name, &patch_parameters(), &Patch::Strategic(value)).await {
-        Ok(()) => Ok(true),
-        // It is gone, or was deleted meanwhile, when nothing may be added any more.
-        Err(ApiError::Call { source, .. }) if matches!(code(&source), Some(404 | 422)) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 async fn patch<K, P>(

@@ -10,7 +10,7 @@ use selfhost_core::labels;
 use serde_json::json;
 
 use super::bridge::{failure, wait_ready};
-use super::unpivot::{let_go, mirror};
+use super::unpivot::mirror;
 use super::{Context, ExecuteError};
 use crate::api::{self, ApiError, call};
 use crate::plan::is_ready;
@@ -42,8 +42,6 @@ pub async fn await_ready(
         let wanted = context.plan.hash(component);
         api::until::<_, ApiError, _, _>(format!("a Pod of {component} on {node}"), MAKE, || async {
             let here = of_daemonset(&pods, component, node).await?;
-            // Of an unpivot that was aborted: the node is the DaemonSet's again.
-            let_go(&pods, &here).await?;
             Ok(here.into_iter().find(|pod| {
                 pod.metadata.deletion_timestamp.is_none() && sealed_hash(&pod.metadata) == wanted
             }))

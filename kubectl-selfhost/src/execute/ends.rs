@@ -52,13 +52,9 @@ pub fn is_over(pod: &Pod, component: Component) -> bool {
         pod.metadata.deletion_timestamp.is_some() || pod.annotations().contains_key(labels::MIRROR);
     let status = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let own = status.into_iter().flatten().find(|container| container.name == component.name());
-    let state = own.and_then(|container| container.state.as_ref());
-    let has_ended = state.is_some_and(|state| state.terminated.is_some());
-    // It was refused, or evicted, before it was started.
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let is_terminal = matches!(phase, Some("Failed" | "Succeeded"));
-    let runs = state.is_some_and(|state| state.running.is_some());
-    is_going && (has_ended || (is_terminal && !runs))
+    let has_ended =
+        own.and_then(|container| container.state.as_ref()).is_some_and(|state| state.terminated.is_some());
+    is_going && has_ended
 }
 
 fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
@@ -137,17 +133,5 @@ mod tests {
             let pod = serde_json::from_value(pod).unwrap();
             assert_eq!(is_over(&pod, Component::Scheduler), expected, "{metadata} {name} {state}");
         }
-        let status = |status: Value| -> Pod {
-            serde_json::from_value(json!({"metadata": going, "status": status})).unwrap()
-        };
-        let refused = status(json!({"phase": "Failed", "reason": "NodeAffinity"}));
-        assert!(is_over(&refused, Component::Scheduler), "it never had a container");
-        assert!(!is_over(&status(json!({"phase": "Pending"})), Component::Scheduler));
-        let still = json!({"phase": "Failed", "containerStatuses": [{"name": "kube-scheduler", "image": "i",
-            "imageID": "", "ready": false, "restartCount": 0, "state": runs}]});
-        assert!(
-            !is_over(&status(still), Component::Scheduler),
-            "it was refused, and its process is there still"
-        );
     }
 }

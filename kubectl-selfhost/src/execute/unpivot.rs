@@ -21,64 +21,41 @@ use crate::api::{self, ApiError, call};
 use crate::node_task::{self, KEPT, STATE, Task};
 use crate::template::{kept, standby};
 
-/// How long the DaemonSet controller may take to see that it has lost a node.
+/// How long the DaemonSet controller may take to delete the Pod of a node that it has lost.
 const NOTICE: Duration = Duration::from_secs(20);
 
 /// How long the node part may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Ends the DaemonSet's Pod on the node, waits until it has drained and its process has ended, and takes the component's
-/// label from the node.
+/// Deletes the DaemonSet's Pod on the node, waits until it has drained and its process has ended, takes the component's
+/// label from the node, and waits until nothing of the DaemonSet runs there.
 ///
 /// In that order: a kubelet that starts anew refuses a Pod that drains on a node without the label, and ends it at once.
-/// The finalizer keeps the Pod in the API meanwhile, so that the DaemonSet controller does not make the next one.
+/// The DaemonSet controller may have begun the next Pod by then. It deletes that one for want of the label; only where it
+/// does not come to that, the Pod is deleted here.
 pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     context.progress.waiting(&format!("the Pod of {component} to drain"));
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    for pod in of_daemonset(&pods, component, node).await? {
+        if pod.metadata.deletion_timestamp.is_none() {
+            api::delete(&pods, &pod).await?;
+        }
+        api::gone_or(&pods, &pod, DRAIN, |now| is_over(now, component)).await?;
+    }
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let label = BTreeMap::from([(labels::node_label(component), Value::Null)]);
+    api::merge(&nodes, node, json!({"metadata": {"labels": label}})).await?;
+    let begin = Instant::now();
     let what = format!("the end of the Pod of {component} on {node}");
     api::until::<_, ExecuteError, _, _>(what, DRAIN, || async {
         let here = of_daemonset(&pods, component, node).await?;
-        for pod in here.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
-            if api::hold(&pods, &pod.name_any(), labels::DRAINED).await? {
-                api::delete(&pods, pod).await?;
-            }
+        let kept = here.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        for pod in kept.filter(|_| begin.elapsed() > NOTICE) {
+            api::delete(&pods, pod).await?;
         }
         Ok(here.iter().all(|pod| is_over(pod, component)).then_some(()))
     })
-    .await?;
-    let nodes: Api<Node> = Api::all(context.client.clone());
-    let label = BTreeMap::from([(labels::node_label(component), Value::Null)]);
-    Ok(api::merge(&nodes, node, json!({"metadata": {"labels": label}})).await?)
-}
-
-/// Lets go of the Pods that were held, which the API then forgets.
-pub async fn let_go(pods: &Api<Pod>, held: &[Pod]) -> Result<(), ApiError> {
-    let is_held = |pod: &&Pod| {
-        pod.metadata.deletion_timestamp.is_some() && pod.finalizers().iter().any(|it| it == labels::DRAINED)
-    };
-    for pod in held.iter().filter(is_held) {
-        api::let_go(pods, &pod.name_any(), labels::DRAINED).await?;
-    }
-    Ok(())
-}
-
-/// Waits until the DaemonSet controller has seen which nodes lost their label, and would make no Pod there. It may be busy
-/// with something else: then what it makes is waited for.
-async fn noticed(context: &Context<'_>, component: Component) -> Result<(), ExecuteError> {
-    let nodes: Api<Node> = Api::all(context.client.clone());
-    let daemonsets: Api<DaemonSet> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
-    let labelled = ListParams::default().labels(labels::node_label(component));
-    context.progress.waiting("the DaemonSet controller");
-    let noticed = api::until::<_, ApiError, _, _>("the DaemonSet controller", NOTICE, || async {
-        let nodes = call("list the nodes", || nodes.list(&labelled)).await?.items.len();
-        let daemonset = api::get(&daemonsets, component.daemonset_name()).await?;
-        let wanted = daemonset.and_then(|it| it.status).map_or(0, |it| it.desired_number_scheduled);
-        Ok(usize::try_from(wanted).is_ok_and(|wanted| wanted <= nodes).then_some(()))
-    });
-    match noticed.await {
-        Ok(()) | Err(ApiError::Timeout { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    .await
 }
 
 /// What the node part reports of a manifest that it put back.
@@ -92,11 +69,9 @@ pub async fn restore(context: &Context<'_>, component: Component, node: &str) ->
         message: message.to_owned(),
     };
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
-    noticed(context, component).await?;
     let begin = Instant::now();
     api::until(format!("the Pod of {component} on {node} to be gone"), DRAIN, || async {
         let here = of_daemonset(&pods, component, node).await?;
-        let_go(&pods, &here).await?;
         let is_made_again = here.iter().any(|pod| pod.metadata.deletion_timestamp.is_none());
         if is_made_again && begin.elapsed() > NOTICE {
             return Err(stale("the DaemonSet has made a Pod there again"));

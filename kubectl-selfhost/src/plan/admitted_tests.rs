@@ -289,11 +289,8 @@ impl World {
                 self.start(plan, component, node);
             }
             Verb::Withdraw => {
-                for id in self.pods(component, node) {
-                    let mut held = self.find(&id).cloned().unwrap();
-                    held["metadata"]["finalizers"] = json!([labels::DRAINED]);
-                    self.write(held);
-                    self.delete(&id);
+                for pod in self.pods(component, node) {
+                    self.delete(&pod);
                 }
                 self.edit_node(node, |it| {
                     drop(it["metadata"]["labels"].as_object_mut().unwrap().remove(label));

@@ -63,10 +63,6 @@ pub const EMULATES: &str = "kubectl-selfhost.dev/emulates";
 /// The annotation of a static Pod that `selfhost-node recover` made of the DaemonSet in etcd; the node part writes it.
 pub const RECOVERED: &str = "kubectl-selfhost.dev/recovered";
 
-/// The finalizer of a Pod of a DaemonSet that is to lose its node: it stays in the API after its end, and the DaemonSet
-/// controller makes no other one, until the node has lost its label.
-pub const DRAINED: &str = "kubectl-selfhost.dev/drained";
-
 /// The label of the guard's namespace; its value is the guard's name.
 pub const GUARD: &str = "kubectl-selfhost.dev/guard";
 
@@ -94,7 +90,7 @@ mod tests {
 
     #[test]
     fn own_keys_carry_the_prefix() {
-        for key in [BRIDGE, CHECKPOINT, DRAINED, EMULATES, GUARD, RECOVERED, TASK, TEMPLATES, TEMPLATE_HASH]
+        for key in [BRIDGE, CHECKPOINT, EMULATES, GUARD, RECOVERED, TASK, TEMPLATES, TEMPLATE_HASH]
             .into_iter()
             .chain(Component::ALL.map(node_label))
         {

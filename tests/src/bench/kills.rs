@@ -292,8 +292,10 @@ fn try_cell(cluster: &Cluster, cell: &Cell, progress: &Progress) -> Result<Strin
     bring_to(cluster, cell.operation.from)?;
     let load = Load::start(cluster, RATE)?;
     let (hit, done) = strike(cluster, cell, progress)?;
-    // The kubelet may be on its way, and an API server, too.
-    at_rest(cluster)?;
+    if cell.victim != Victim::Plugin {
+        // The kubelet may be on its way, and an API server, too.
+        at_rest(cluster)?;
+    }
     let outcome = run_plugin(cluster, &[&word(&cell.way), "--yes"])?.success()?;
     let availability = load.stop()?;
     let began_or_done = if done || cell.way == Way::Resume { cell.operation.to } else { cell.operation.from };

@@ -74,7 +74,7 @@ pub(super) fn is_labelled(request: &Request) -> bool {
 }
 
 /// Whether a bridge serves on the node, or nothing of the component's DaemonSet runs there.
-pub(super) fn serves(component: Component, node: &str, facts: &Facts) -> Result<bool, Unknown> {
+fn serves(component: Component, node: &str, facts: &Facts) -> Result<bool, Unknown> {
     let bridges = facts.items(&Lookup::bridges(component));
     let pods = facts.items(&Lookup::control_plane_pods());
     let here = |pod: &Pod<'_>| pod.node() == node && !Object(pod.0).is_ending();

@@ -2,12 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::node1::serves;
 use super::{Checked, Reach, Rule};
-use crate::component::Component;
 use crate::labels;
-use crate::review::facts::Unknown;
-use crate::review::object::{list, text, texts};
+use crate::review::object::{list, text};
 use crate::review::pod::{Part, Pod, part_of};
 use crate::review::settings::Identity;
 use crate::review::{Facts, Object, Operation, Request, Settings, Severity, Violation};
@@ -25,14 +22,13 @@ pub const RULE: Rule = Rule {
               - `pods/status`, by which labels can be changed too, and by which a Pod would look ready or not: left to its \
               kubelet and the controllers, without the labels.\n\
               - `activeDeadlineSeconds`, which ends the Pod later: denied, with every other change of the spec.\n\
-              - An owner or a finalizer more: denied, but for the plugin's own finalizer, which holds the Pod of a node that \
-              is taken from its DaemonSet, behind a bridge that serves.\n\
+              - An owner or a finalizer more: denied.\n\
               - kubeadm's annotation with the advertised address, which the plugin writes: only with the Pod's own address.",
     blind: "",
     check,
 };
 
-fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
+fn check(request: &Request, settings: &Settings, _: &Facts) -> Checked {
     let guard = &settings.guard.namespace;
     let sub = request.sub_resource();
     if request.operation != Operation::Update
@@ -64,11 +60,7 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
         violations.push(Violation::new("spec", "it changes what runs", next));
     }
     for field in ["labels", "ownerReferences", "finalizers"] {
-        let is_held = || match part {
-            Part::Component(component) if field == "finalizers" => is_held(component, new, old, facts),
-            _ => Ok(false),
-        };
-        if request.changes(&["metadata", field]) && !is_held()? {
+        if request.changes(&["metadata", field]) {
             violations.push(Violation::new(
                 format!("metadata.{field}"),
                 "it decides to whom the Pod belongs",
@@ -94,20 +86,6 @@ fn check(request: &Request, settings: &Settings, facts: &Facts) -> Checked {
         }
     }
     Ok(violations)
-}
-
-/// Whether the finalizers are what they were but for the plugin's own, which comes behind a bridge that serves.
-fn is_held(component: Component, new: Object<'_>, old: Object<'_>, facts: &Facts) -> Result<bool, Unknown> {
-    let finalizers = |it: Object<'_>| -> Vec<String> {
-        texts(&it.0["metadata"], "finalizers").into_iter().map(ToOwned::to_owned).collect()
-    };
-    let (after, before) = (finalizers(new), finalizers(old));
-    let others = |all: &[String]| -> Vec<String> {
-        all.iter().filter(|it| *it != labels::DRAINED).cloned().collect()
-    };
-    let has = |all: &[String]| all.iter().any(|it| it == labels::DRAINED);
-    let is_added = has(&after) && !has(&before);
-    Ok(others(&after) == others(&before) && (!is_added || serves(component, Pod(old.0).node(), facts)?))
 }
 
 /// Whose word the status of a Pod is: its kubelet's, and that of those who know of its node or place it.
@@ -142,6 +120,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::component::Component;
     use crate::rules::testing::{CONTROLLER, World, table};
 
     const NODES: &str = "system:serviceaccount:kube-system:node-controller";
@@ -198,34 +177,6 @@ mod tests {
                 ("its hash", edit(|it| it["metadata"]["annotations"][labels::TEMPLATE_HASH] = json!("x")), true),
                 ("the DaemonSet, which is no Pod", world.edit_container(Component::ApiServer, |it| it["image"] = json!("x")), false),
                 ("an annotation of others", edit(|it| it["metadata"]["annotations"]["x/y"] = json!("z")), false),
-            ],
-        );
-        let mut bridged = World::new();
-        bridged.add_bridge(Component::ApiServer, "cp1", true);
-        let hold = |world: &World, before: &'static [&'static str], after: &'static [&'static str]| {
-            let mut request = world.update("Pod", api, |it| it["metadata"]["finalizers"] = json!(after));
-            request["oldObject"]["metadata"]["finalizers"] = json!(before);
-            request
-        };
-        table(
-            &RULE,
-            &world,
-            [
-                ("held, and nobody serves", hold(&world, &[], &[labels::DRAINED]), true),
-                ("let go", hold(&world, &[labels::DRAINED], &[]), false),
-                ("another's finalizer less", hold(&world, &["x/y", labels::DRAINED], &[]), true),
-            ],
-        );
-        let key = "kube-system/control-plane-standby-a-cp1";
-        let standby = bridged.update("Pod", key, |it| it["metadata"]["finalizers"] = json!([labels::DRAINED]));
-        table(
-            &RULE,
-            &bridged,
-            [
-                ("held behind a bridge", hold(&bridged, &["x/y"], &["x/y", labels::DRAINED]), false),
-                ("held by somebody", hold(&bridged, &[], &["x/y"]), true),
-                ("held by somebody, too", hold(&bridged, &[], &["x/y", labels::DRAINED]), true),
-                ("a standby held", standby, true),
             ],
         );
         let label = other.update("Pod", "kube-system/x", |it| it["metadata"]["labels"]["x"] = json!("y"));

@@ -69,9 +69,7 @@ const METADATA: &[Edit] = &[
     |it, n| {
         push(
             at(it, &["metadata", "finalizers"]),
-            json!(
-                ["example.org/hold", "foregroundDeletion", "orphan", "kubectl-selfhost.dev/drained"][n % 4]
-            ),
+            json!(["example.org/hold", "foregroundDeletion", "orphan"][n % 3]),
         )
     },
     |it, n| {

@@ -63,10 +63,7 @@ pub(super) fn po2(case: &Case) -> Said {
     let tells = case.kubelet() == Some(node_of(old))
         || case.user() == "system:serviceaccount:kube-system:disruption-controller"
         || controllers.iter().any(|it| case.by(it));
-    let mut belongs = vec!["labels", "ownerReferences"];
-    if !holds(case) {
-        belongs.push("finalizers");
-    }
+    let belongs = ["labels", "ownerReferences", "finalizers"];
     let mut bad = sub == "status" && case.changes(&["status"]) && !tells;
     bad |= case.changes(&["spec"]) || belongs.iter().any(|it| case.changes(&["metadata", it]));
     let names = [keys(&new["metadata"], "annotations"), keys(&old["metadata"], "annotations")].concat();
@@ -89,29 +86,6 @@ pub(super) fn po2(case: &Case) -> Said {
         }
     }
     Some(bad)
-}
-
-/// Whether a component's Pod gets or loses the finalizer of a withdrawal, and no other one.
-fn holds(case: &Case) -> bool {
-    let own = "kubectl-selfhost.dev/drained";
-    let (new, old) = (case.object(), case.old());
-    let was = if ours(case, old) { old } else { new };
-    let Some(component) = runs(was).filter(|_| bridges(was).is_none()) else { return false };
-    if case.namespace() == case.guard_namespace() {
-        return false;
-    }
-    let of = |it: &Value| {
-        texts(&it["metadata"], "finalizers").iter().map(ToString::to_string).collect::<Vec<String>>()
-    };
-    let (mut after, mut before) = (of(new), of(old));
-    let comes = after.iter().any(|it| it == own) && before.iter().all(|it| it != own);
-    after.retain(|it| it != own);
-    before.retain(|it| it != own);
-    let on_it = |it: &&Value| node_of(it) == node_of(old) && !ending(it);
-    let bridged = case.bridges(component).iter().filter(|it| on_it(it)).any(|it| ready(it));
-    let pods = case.control_plane_pods();
-    let needed = pods.iter().filter(|it| on_it(it)).any(|it| !mirror(it) && runs(it) == Some(component));
-    after == before && (!comes || bridged || !needed)
 }
 
 pub(super) fn po3(case: &Case) -> Said {

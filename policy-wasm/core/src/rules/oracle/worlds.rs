@@ -380,14 +380,6 @@ const CHANGES: &[Change] = &[
         pod["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
         it.objects.push(pod);
     },
-    |it, n| {
-        let pods = it.objects.iter_mut().filter(|object| object["kind"] == "Pod");
-        let finalizers =
-            [json!(["kubectl-selfhost.dev/drained"]), json!(["x/y", "kubectl-selfhost.dev/drained"])];
-        for pod in pods {
-            pod["metadata"]["finalizers"] = finalizers[n % 2].clone();
-        }
-    },
 ];
 
 fn container(world: &mut World, n: usize) -> &mut Value {
