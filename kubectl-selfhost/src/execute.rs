@@ -217,13 +217,17 @@ async fn run_step(context: &Context<'_>, state: &mut State, step: &Step) -> Resu
 
 /// What stopped before it touched anything takes its bridges away again. Whether that was all, and nothing is left.
 async fn undo_bridges(context: &Context<'_>, begun: &[Step]) -> bool {
+    let mut bridges = bridged(begun).peekable();
+    if bridges.peek().is_none() {
+        return true;
+    }
     let mut is_undone = true;
     let mut left = |what: &str, error: &dyn std::error::Error| {
         context.progress.note(&format!("{what} is left: {error}"));
         is_undone = false;
     };
-    context.progress.begin("removing what was begun");
-    for (component, node) in bridged(begun) {
+    context.progress.begin("removing the bridge again");
+    for (component, node) in bridges {
         if let Err(error) = bridge::remove(context, component, node).await {
             left(&format!("the bridge of {component} on {node}"), &error);
         }
