@@ -95,7 +95,8 @@ fn is_next_guard(request: &Request, settings: &Settings, pod: Pod<'_>, old: Pod<
     };
     request.is("apps", "daemonsets")
         && request.operation == Operation::Update
-        && request.named() == (settings.guard.namespace.as_str(), settings.guard.name.as_str())
+        && request.namespace() == settings.guard.namespace
+        && request.name() == settings.guard.name
         && without_versions(pod) == without_versions(old)
 }
 
