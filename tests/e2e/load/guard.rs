@@ -17,6 +17,7 @@ fn a_guard_is_installed_and_worked_with() -> Result<()> {
     ensure!(status.out.contains("AR-1"), "{}", status.out);
     denies(&cluster)?;
     approves(&cluster)?;
+    is_renewed(&cluster)?;
     run(&cluster, &["upgrade", "v1.37.2", "--yes"])?.success()?;
     run(&cluster, &["upgrade", "--rollback", "--yes"])?.success()?;
     run(&cluster, &["guard", "status"])?.success()?;
@@ -65,4 +66,21 @@ fn approves(cluster: &Cluster) -> Result<()> {
     let admitted = lockout::replace(cluster, &approved, &dry_run)?;
     ensure!(admitted.contains("replaced"), "{admitted}");
     Ok(())
+}
+
+/// The guard, which keeps its own DaemonSet, lets another version of its image come, and nothing else.
+fn is_renewed(cluster: &Cluster) -> Result<()> {
+    let other =
+        ["-n", "selfhost-guard", "set", "image", "ds/selfhost-guard", "guard=evil.invalid/guard:v0.1.0"];
+    let error = cluster.kubectl(&[&other[..], &["--dry-run=server"]].concat());
+    let error = error.err().context("another image of the guard goes through")?;
+    ensure!(format!("{error:#}").contains("PO-5"), "{error:#}");
+    // The same image, as if it were another: it runs with its digest.
+    let image = cluster.guard_image().context("the guard's image")?;
+    let tag = image.split_once('@').map_or(image, |(tag, _)| tag);
+    run(cluster, &["guard", "install", "--wide", "--static", "--yes", "--guard-image", tag])?.success()?;
+    let of = "jsonpath={.spec.template.spec.containers[0].image}";
+    let runs = cluster.kubectl(&["-n", "selfhost-guard", "get", "ds", "selfhost-guard", "-o", of])?;
+    ensure!(runs == tag, "{runs}");
+    run(cluster, &["guard", "status"])?.success().map(drop)
 }
