@@ -147,7 +147,7 @@ impl Victim {
 
     /// Whether whoever serves may be hit, and requests with it.
     fn serves(self) -> bool {
-        matches!(self, Self::Bridge | Self::Gate | Self::Power)
+        matches!(self, Self::Bridge | Self::Power)
     }
 
     /// How long the API may be away, in seconds: until the kubelet or a standby has started another, or the node was
