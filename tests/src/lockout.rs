@@ -187,10 +187,15 @@ pub fn approve(cluster: &Cluster, object: &str, rule: &str) -> Result<String> {
 
 /// What kubectl says to an object in the place of what is there.
 pub fn replace(cluster: &Cluster, object: &str, more: &[&str]) -> Result<String> {
-    let mut kubectl = cluster.kubectl_command()?;
-    kubectl.args(["replace", "-f", "-"]).args(more);
-    let output = fed(kubectl, object)?;
+    let output = kubectl(cluster, &[&["replace", "-f", "-"], more].concat(), object)?;
     Ok(format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// What comes of a kubectl with this standard input.
+pub fn kubectl(cluster: &Cluster, words: &[&str], input: &str) -> Result<Output> {
+    let mut kubectl = cluster.kubectl_command()?;
+    kubectl.args(words);
+    fed(kubectl, input)
 }
 
 /// Runs a command with this standard input.

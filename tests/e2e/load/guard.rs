@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use selfhost_tests::drive::{Load, run};
 use selfhost_tests::{Cluster, left, lockout};
 
+use super::bypasses;
 use crate::common;
 
 /// Installed, an upgrade of one minor with it, and uninstalled again: no request fails.
@@ -16,6 +17,7 @@ fn a_guard_is_installed_and_worked_with() -> Result<()> {
     let status = run(&cluster, &["guard", "status"])?.success()?;
     ensure!(status.out.contains("AR-1"), "{}", status.out);
     denies(&cluster)?;
+    bypasses::each_is_denied(&cluster)?;
     approves(&cluster)?;
     is_renewed(&cluster)?;
     run(&cluster, &["upgrade", "v1.37.2", "--yes"])?.success()?;
