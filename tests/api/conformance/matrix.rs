@@ -121,7 +121,9 @@ fn page(rows: &[Row]) -> Result<String> {
          {UPGRADE_VERSION}) and etcd, with the guard's own process, its \
          policy's module, and the registration that `selfhost_core::registration` makes of the widest reach.\n\
          Every edit is tried as a cluster administrator (`system:masters`), for real and as a dry run.\n\
-         It has to be denied, by the rule that is meant for it; the edit beside it has to be admitted.\n\n\
+         It has to be denied, by the rule that is meant for it; the edit beside it has to be admitted.\n\
+         On a self-hosted control plane one of each kind is tried with kubectl, and the harmless edit beside it: \
+         `tests/e2e/load/bypasses.rs`, in `cargo verify`.\n\n\
          | column | |\n|---|---|\n\
          | rule | what denies it: [rules](rules.md) |\n\
          | sent by | the webhook of the registration that is asked: `named` for what is guarded by name, `wide`, or `static` |\n\
