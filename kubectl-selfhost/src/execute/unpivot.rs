@@ -21,7 +21,7 @@ use crate::api::{self, ApiError, call};
 use crate::node_task::{self, KEPT, STATE, Task};
 use crate::template::{kept, standby};
 
-/// How long the DaemonSet controller may take to delete the Pod of a node that it has lost.
+/// How long the DaemonSet controller may take to see that it has lost a node, and to delete its Pod there.
 const NOTICE: Duration = Duration::from_secs(20);
 
 /// How long the node part may take.
@@ -58,6 +58,26 @@ pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -
     .await
 }
 
+/// Waits until the DaemonSet controller has counted out the nodes that lost their label: what it knows of nodes may be older
+/// than what it knows of Pods, where the API server went away through which it watches both, and a Pod that it makes then
+/// would take the port. Where nobody leads, nobody makes one.
+async fn noticed(context: &Context<'_>, component: Component) -> Result<(), ExecuteError> {
+    let nodes: Api<Node> = Api::all(context.client.clone());
+    let daemonsets: Api<DaemonSet> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    let labelled = ListParams::default().labels(labels::node_label(component));
+    context.progress.waiting("the DaemonSet controller");
+    let noticed = api::until::<_, ApiError, _, _>("the DaemonSet controller", NOTICE, || async {
+        let nodes = call("list the nodes", || nodes.list(&labelled)).await?.items.len();
+        let daemonset = api::get(&daemonsets, component.daemonset_name()).await?;
+        let wanted = daemonset.and_then(|it| it.status).map_or(0, |it| it.desired_number_scheduled);
+        Ok(usize::try_from(wanted).is_ok_and(|wanted| wanted <= nodes).then_some(()))
+    });
+    match noticed.await {
+        Ok(()) | Err(ApiError::Timeout { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What the node part reports of a manifest that it put back.
 #[derive(Debug, Deserialize)]
 struct Restored {}
@@ -69,6 +89,7 @@ pub async fn restore(context: &Context<'_>, component: Component, node: &str) ->
         message: message.to_owned(),
     };
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
+    noticed(context, component).await?;
     let begin = Instant::now();
     api::until(format!("the Pod of {component} on {node} to be gone"), DRAIN, || async {
         let here = of_daemonset(&pods, component, node).await?;
