@@ -34,10 +34,10 @@ pub(super) fn rb1(case: &Case) -> Said {
     Some(changed && !aggregated && !case.by("api-server"))
 }
 
-/// Whether a field differs; no annotations are as good as an empty map of them.
+/// Whether a field differs; no annotations are as good as an empty map of them, and as what is no map.
 fn differs(case: &Case, path: &[&str]) -> bool {
     let (new, old) = (get(case.object(), path), get(case.old(), path));
-    let nothing = |it: &Value| it.is_null() || it.as_object().is_some_and(serde_json::Map::is_empty);
+    let nothing = |it: &Value| it.as_object().is_none_or(serde_json::Map::is_empty);
     new != old && !(path[0] == "metadata" && nothing(new) && nothing(old))
 }
 
