@@ -78,6 +78,29 @@ async fn noticed(context: &Context<'_>, component: Component) -> Result<(), Exec
     }
 }
 
+/// The Pods of the component's DaemonSet, also those that are on no node yet.
+async fn everywhere(pods: &Api<Pod>, component: Component) -> Result<Vec<Pod>, ApiError> {
+    let of_app = ListParams::default().labels(&format!("{}={}", labels::K8S_APP, component.daemonset_name()));
+    Ok(call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?.items)
+}
+
+/// Whether the Pod is on the node, or is to come there: the DaemonSet controller names the node by an affinity, and the
+/// scheduler puts the Pod on it.
+fn is_bound_for(pod: &Pod, node: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    if let Some(name) = &spec.node_name {
+        return name == node;
+    }
+    let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
+    let required = affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
+    let mut fields = required
+        .into_iter()
+        .flat_map(|it| &it.node_selector_terms)
+        .flat_map(|term| term.match_fields.iter().flatten());
+    fields
+        .any(|field| field.key == "metadata.name" && field.values.iter().flatten().any(|value| value == node))
+}
+
 /// What the node part reports of a manifest that it put back.
 #[derive(Debug, Deserialize)]
 struct Restored {}
@@ -92,12 +115,13 @@ pub async fn restore(context: &Context<'_>, component: Component, node: &str) ->
     noticed(context, component).await?;
     let begin = Instant::now();
     api::until(format!("the Pod of {component} on {node} to be gone"), DRAIN, || async {
-        let here = of_daemonset(&pods, component, node).await?;
-        let is_made_again = here.iter().any(|pod| pod.metadata.deletion_timestamp.is_none());
+        let mut left = everywhere(&pods, component).await?;
+        left.retain(|pod| is_bound_for(pod, node));
+        let is_made_again = left.iter().any(|pod| pod.metadata.deletion_timestamp.is_none());
         if is_made_again && begin.elapsed() > NOTICE {
             return Err(stale("the DaemonSet has made a Pod there again"));
         }
-        Ok(here.is_empty().then_some(()))
+        Ok(left.is_empty().then_some(()))
     })
     .await?;
     let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
@@ -124,15 +148,20 @@ pub async fn restore(context: &Context<'_>, component: Component, node: &str) ->
 pub async fn remove(context: &Context<'_>, component: Component) -> Result<(), ExecuteError> {
     let name = component.daemonset_name();
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
-    let of_app = ListParams::default().labels(&format!("{}={name}", labels::K8S_APP));
-    let left = call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?;
-    if let Some(pod) = left.items.first() {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
-        return Err(ExecuteError::Stale {
-            subject: format!("daemonset kube-system/{name}"),
-            message: format!("it still has pod {} on {node}", pod.name_any()),
-        });
-    }
+    let begin = Instant::now();
+    api::until(format!("the Pods of {component} to be gone"), DRAIN, || async {
+        let left = everywhere(&pods, component).await?;
+        // One that was begun for a node that has lost its label is about to go.
+        if let Some(pod) = left.first().filter(|_| begin.elapsed() > NOTICE) {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
+            return Err(ExecuteError::Stale {
+                subject: format!("daemonset kube-system/{name}"),
+                message: format!("it still has pod {} on {node}", pod.name_any()),
+            });
+        }
+        Ok(left.is_empty().then_some(()))
+    })
+    .await?;
     let daemonsets: Api<DaemonSet> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     if let Some(daemonset) = api::get(&daemonsets, name).await? {
         api::delete(&daemonsets, &daemonset).await?;
@@ -210,4 +239,29 @@ async fn standby_gone(context: &Context<'_>, node: &str) -> Result<(), ExecuteEr
 pub async fn mirror(pods: &Api<Pod>, component: Component, node: &str) -> Result<Option<Pod>, ApiError> {
     let pod = api::get(pods, &format!("{component}-{node}")).await?;
     Ok(pod.filter(|pod| pod.annotations().contains_key(labels::MIRROR)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_to_come_counts() {
+        let to_come = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["cp1"]}]}]}}},
+            "containers": []});
+        let mut there = to_come.clone();
+        there["nodeName"] = "cp2".into();
+        for (spec, expected) in [
+            (json!({"nodeName": "cp1", "containers": []}), true),
+            (json!({"nodeName": "cp2", "containers": []}), false),
+            (json!({"containers": []}), false),
+            (to_come, true),
+            // The scheduler has the last word.
+            (there, false),
+        ] {
+            let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec})).unwrap();
+            assert_eq!(is_bound_for(&pod, "cp1"), expected, "{spec}");
+        }
+    }
 }
