@@ -69,6 +69,12 @@ pub async fn of_daemonset(pods: &Api<Pod>, component: Component, node: &str) -> 
     Ok(call(format!("list the Pods of {component} on {node}"), || pods.list(&parameters)).await?.items)
 }
 
+/// The Pods of the component's DaemonSet on every node, also those that are on none yet.
+pub async fn everywhere(pods: &Api<Pod>, component: Component) -> Result<Vec<Pod>, ApiError> {
+    let of_app = ListParams::default().labels(&format!("{}={}", labels::K8S_APP, component.daemonset_name()));
+    Ok(call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?.items)
+}
+
 /// kubeadm reads the address of each API server from this annotation when a node joins. It differs by node, so that
 /// it cannot stand in the template.
 async fn annotate(context: &Context<'_>, pods: &Api<Pod>, pod: &Pod, node: &str) -> Result<(), ExecuteError> {

@@ -7,17 +7,16 @@ use json_patch::jsonptr::PointerBuf;
 use json_patch::{PatchOperation, ReplaceOperation, TestOperation};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use selfhost_core::component::Component;
 use selfhost_core::labels;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::await_ready::of_daemonset;
+use super::await_ready::{everywhere, of_daemonset};
 use super::ends::is_over;
 use super::{Context, ExecuteError};
-use crate::api::{self, call};
+use crate::api::{self, ApiError};
 use crate::node_task::{self, KEPT, Task};
 use crate::template::kept::{self, Kept};
 use crate::template::sealed_hash;
@@ -36,9 +35,8 @@ pub async fn adopt(context: &Context<'_>, component: Component) -> Result<(), Ex
     let on_delete = json!({"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}});
     api::merge(&daemonsets, name, on_delete).await?;
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
-    let of_app = ListParams::default().labels(&format!("{}={name}", labels::K8S_APP));
-    let running = call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?;
-    for node in running.items.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()) {
+    let running = everywhere(&pods, component).await?;
+    for node in running.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.as_deref()) {
         hand_to_daemonset(context, component, node, None).await?;
     }
     Ok(())
@@ -178,11 +176,16 @@ pub async fn delete(context: &Context<'_>, component: Component, node: &str) -> 
         if sealed_hash(&pod.metadata) == wanted {
             continue;
         }
-        if pod.metadata.deletion_timestamp.is_none() {
-            api::delete(&pods, &pod).await?;
-        }
         context.progress.waiting(&format!("pod {} to drain", pod.name_any()));
-        api::gone_or(&pods, &pod, DRAIN, |now| is_over(now, component)).await?;
+        end(&pods, &pod, component).await?;
     }
     Ok(())
+}
+
+/// Deletes the Pod, unless that was done already, and waits until it has drained and its process has ended.
+pub async fn end(pods: &Api<Pod>, pod: &Pod, component: Component) -> Result<(), ApiError> {
+    if pod.metadata.deletion_timestamp.is_none() {
+        api::delete(pods, pod).await?;
+    }
+    api::gone_or(pods, pod, DRAIN, |now| is_over(now, component)).await
 }

@@ -13,9 +13,9 @@ use selfhost_core::labels;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::await_ready::of_daemonset;
+use super::await_ready::{everywhere, of_daemonset};
 use super::ends::is_over;
-use super::replace::DRAIN;
+use super::replace::{DRAIN, end};
 use super::{Context, ExecuteError};
 use crate::api::{self, ApiError, call};
 use crate::node_task::{self, KEPT, STATE, Task};
@@ -37,10 +37,7 @@ pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -
     context.progress.waiting(&format!("the Pod of {component} to drain"));
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     for pod in of_daemonset(&pods, component, node).await? {
-        if pod.metadata.deletion_timestamp.is_none() {
-            api::delete(&pods, &pod).await?;
-        }
-        api::gone_or(&pods, &pod, DRAIN, |now| is_over(now, component)).await?;
+        end(&pods, &pod, component).await?;
     }
     let nodes: Api<Node> = Api::all(context.client.clone());
     let label = BTreeMap::from([(labels::node_label(component), Value::Null)]);
@@ -76,12 +73,6 @@ async fn noticed(context: &Context<'_>, component: Component) -> Result<(), Exec
         Ok(()) | Err(ApiError::Timeout { .. }) => Ok(()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// The Pods of the component's DaemonSet, also those that are on no node yet.
-async fn everywhere(pods: &Api<Pod>, component: Component) -> Result<Vec<Pod>, ApiError> {
-    let of_app = ListParams::default().labels(&format!("{}={}", labels::K8S_APP, component.daemonset_name()));
-    Ok(call(format!("list the Pods of {component}"), || pods.list(&of_app)).await?.items)
 }
 
 /// Whether the Pod is on the node, or is to come there: the DaemonSet controller names the node by an affinity, and the
