@@ -122,7 +122,7 @@ fn page(rows: &[Row]) -> Result<String> {
          policy's module, and the registration that `selfhost_core::registration` makes of the widest reach.\n\
          Every edit is tried as a cluster administrator (`system:masters`), for real and as a dry run.\n\
          It has to be denied, by the rule that is meant for it; the edit beside it has to be admitted.\n\
-         On a self-hosted control plane one of each kind is tried with kubectl, and the harmless edit beside it: \
+         On a self-hosted control plane one of each that kubectl can express is tried, and the harmless edit beside it: \
          `tests/e2e/load/bypasses.rs`, in `cargo verify`.\n\n\
          | column | |\n|---|---|\n\
          | rule | what denies it: [rules](rules.md) |\n\
