@@ -187,9 +187,11 @@ fn inspect_tries_the_kernel_out() -> Result<()> {
 fn whoever_is_not_root_cannot_recover_and_is_told_so() -> Result<()> {
     let node = Node::new()?;
     let directory = node.directory.path();
-    // Where it was built, nobody else may look.
+    // Where it was built, nobody else may look. Copied by a process of its own: a file that this process has open for
+    // writing, another test's child may have inherited, and until that runs its own program, this one cannot be run
+    // (ETXTBSY).
     let binary = directory.join("selfhost-node");
-    fs::copy(BINARY, &binary)?;
+    output("cp", &[BINARY, &binary.to_string_lossy()])?;
     fs::set_permissions(directory, Permissions::from_mode(0o755))?;
     let manifests = directory.join("manifests");
     fs::create_dir(&manifests)?;
