@@ -57,6 +57,20 @@ pub struct Context<'a> {
     pub gate: &'a (dyn Fn(&Step) -> Result<(), String> + Sync),
 }
 
+impl Context<'_> {
+    /// What pre-flight learned of the node.
+    ///
+    /// # Errors
+    ///
+    /// It did not inspect it.
+    fn facts_of(&self, node: &str) -> Result<&NodeFacts, ExecuteError> {
+        self.facts.get(node).ok_or_else(|| ExecuteError::Stale {
+            subject: format!("node {node}"),
+            message: "it was not inspected".to_owned(),
+        })
+    }
+}
+
 /// Why an execution stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError {

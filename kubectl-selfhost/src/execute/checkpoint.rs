@@ -20,10 +20,11 @@ struct Written {
 /// Writes the checkpoint, unless the node has it already. What served until now stays as the generation before, or, with
 /// `both`, does not.
 pub async fn write(context: &Context<'_>, node: &str, both: bool) -> Result<(), ExecuteError> {
-    let stale =
-        |message: &str| ExecuteError::Stale { subject: format!("node {node}"), message: message.to_owned() };
-    let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
-    let pod = context.plan.standby(node).ok_or_else(|| stale("it is no control-plane node of the plan"))?;
+    let facts = context.facts_of(node)?;
+    let pod = context.plan.standby(node).ok_or_else(|| ExecuteError::Stale {
+        subject: format!("node {node}"),
+        message: "it is no control-plane node of the plan".to_owned(),
+    })?;
     let mut args = vec![
         format!("--manifests={}", facts.manifest_dir),
         format!("--state={STATE}"),

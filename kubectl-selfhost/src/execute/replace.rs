@@ -91,7 +91,7 @@ struct Retired {
 /// Moves the static manifest away, waits until its server has stopped listening, and labels the node.
 pub async fn retire(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     let stale = |message: String| ExecuteError::Stale { subject: format!("{component} on {node}"), message };
-    let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected".to_owned()))?;
+    let facts = context.facts_of(node)?;
     let file = facts.manifest_path(component);
     let hash = facts.manifest_hash(component).ok_or_else(|| stale(format!("there is no {file}")))?;
     // An interrupted operation came as far as to hand the node over: whoever listens now is the DaemonSet's own Pod.

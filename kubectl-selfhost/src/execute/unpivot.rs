@@ -21,7 +21,7 @@ use crate::api::{self, ApiError, call};
 use crate::node_task::{self, KEPT, STATE, Task};
 use crate::template::{kept, standby};
 
-/// How long the DaemonSet controller may take to see that it has lost a node, and to delete its Pod there.
+/// How long the DaemonSet controller may take to see that it has lost a node.
 const NOTICE: Duration = Duration::from_secs(20);
 
 /// How long the node part may take.
@@ -31,8 +31,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// label from the node, and waits until nothing of the DaemonSet runs there.
 ///
 /// In that order: a kubelet that starts anew refuses a Pod that drains on a node without the label, and ends it at once.
-/// The DaemonSet controller may have begun the next Pod by then. It deletes that one for want of the label; only where it
-/// does not come to that, the Pod is deleted here.
+/// The DaemonSet controller may have begun the next Pod by then.
 pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
     context.progress.waiting(&format!("the Pod of {component} to drain"));
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
@@ -42,37 +41,40 @@ pub async fn withdraw(context: &Context<'_>, component: Component, node: &str) -
     let nodes: Api<Node> = Api::all(context.client.clone());
     let label = BTreeMap::from([(labels::node_label(component), Value::Null)]);
     api::merge(&nodes, node, json!({"metadata": {"labels": label}})).await?;
-    let begin = Instant::now();
     let what = format!("the end of the Pod of {component} on {node}");
-    api::until::<_, ExecuteError, _, _>(what, DRAIN, || async {
-        let here = of_daemonset(&pods, component, node).await?;
-        let kept = here.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        for pod in kept.filter(|_| begin.elapsed() > NOTICE) {
-            api::delete(&pods, pod).await?;
-        }
-        Ok(here.iter().all(|pod| is_over(pod, component)).then_some(()))
+    api::until::<_, ApiError, _, _>(what, DRAIN, || async {
+        let left = delete_strays(&pods, component, node).await?;
+        Ok(left.iter().all(|pod| is_over(pod, component)).then_some(()))
     })
-    .await
+    .await?;
+    Ok(())
 }
 
-/// Waits until the DaemonSet controller has counted out the nodes that lost their label: what it knows of nodes may be older
-/// than what it knows of Pods, where the API server went away through which it watches both, and a Pod that it makes then
-/// would take the port. Where nobody leads, nobody makes one.
-async fn noticed(context: &Context<'_>, component: Component) -> Result<(), ExecuteError> {
+/// Deletes the Pods that the DaemonSet has on a node that has lost its label, or has made for it, and tells which are left.
+///
+/// The DaemonSet controller would do so itself, but for one that it made before it saw the node change, and that the
+/// scheduler can place nowhere: when a node changes, it looks for Pods that are *on* that node, and for no others
+/// (`syncNodeUpdate` in `pkg/controller/daemon/daemon_controller.go`). Such a Pod stays for good.
+async fn delete_strays(pods: &Api<Pod>, component: Component, node: &str) -> Result<Vec<Pod>, ApiError> {
+    let mut strays = everywhere(pods, component).await?;
+    strays.retain(|pod| is_bound_for(pod, node));
+    for pod in strays.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
+        api::delete(pods, pod).await?;
+    }
+    Ok(strays)
+}
+
+/// Whether the DaemonSet controller has counted out the nodes that lost their label: what it knows of nodes may be older than
+/// what it knows of Pods, where the API server went away through which it watches both, and a Pod that it makes then would
+/// take the port.
+async fn counted_out(context: &Context<'_>, component: Component) -> Result<bool, ApiError> {
     let nodes: Api<Node> = Api::all(context.client.clone());
     let daemonsets: Api<DaemonSet> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
     let labelled = ListParams::default().labels(labels::node_label(component));
-    context.progress.waiting("the DaemonSet controller");
-    let noticed = api::until::<_, ApiError, _, _>("the DaemonSet controller", NOTICE, || async {
-        let nodes = call("list the nodes", || nodes.list(&labelled)).await?.items.len();
-        let daemonset = api::get(&daemonsets, component.daemonset_name()).await?;
-        let wanted = daemonset.and_then(|it| it.status).map_or(0, |it| it.desired_number_scheduled);
-        Ok(usize::try_from(wanted).is_ok_and(|wanted| wanted <= nodes).then_some(()))
-    });
-    match noticed.await {
-        Ok(()) | Err(ApiError::Timeout { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let nodes = call("list the nodes", || nodes.list(&labelled)).await?.items.len();
+    let daemonset = api::get(&daemonsets, component.daemonset_name()).await?;
+    let wanted = daemonset.and_then(|it| it.status).map_or(0, |it| it.desired_number_scheduled);
+    Ok(usize::try_from(wanted).is_ok_and(|wanted| wanted <= nodes))
 }
 
 /// Whether the Pod is on the node, or is to come there: the DaemonSet controller names the node by an affinity, and the
@@ -98,24 +100,18 @@ struct Restored {}
 
 /// Puts the kept manifest back, once the DaemonSet's Pod is gone: nobody else listens on its port then.
 pub async fn restore(context: &Context<'_>, component: Component, node: &str) -> Result<(), ExecuteError> {
-    let stale = |message: &str| ExecuteError::Stale {
-        subject: format!("{component} on {node}"),
-        message: message.to_owned(),
-    };
     let pods: Api<Pod> = Api::namespaced(context.client.clone(), labels::NAMESPACE);
-    noticed(context, component).await?;
+    context.progress.waiting("the DaemonSet controller");
     let begin = Instant::now();
-    api::until(format!("the Pod of {component} on {node} to be gone"), DRAIN, || async {
-        let mut left = everywhere(&pods, component).await?;
-        left.retain(|pod| is_bound_for(pod, node));
-        let is_made_again = left.iter().any(|pod| pod.metadata.deletion_timestamp.is_none());
-        if is_made_again && begin.elapsed() > NOTICE {
-            return Err(stale("the DaemonSet has made a Pod there again"));
-        }
-        Ok(left.is_empty().then_some(()))
+    let what = format!("the Pod of {component} on {node} to be gone");
+    api::until::<_, ApiError, _, _>(what, DRAIN, || async {
+        // In this order: who has counted makes no other. Where nobody leads, nobody counts, and nobody makes one.
+        let is_counted = counted_out(context, component).await? || begin.elapsed() > NOTICE;
+        let is_gone = delete_strays(&pods, component, node).await?.is_empty();
+        Ok((is_counted && is_gone).then_some(()))
     })
     .await?;
-    let facts = context.facts.get(node).ok_or_else(|| stale("the node was not inspected"))?;
+    let facts = context.facts_of(node)?;
     let name = format!("restore-{component}");
     let mut args = vec![format!("--file={}", facts.manifest_path(component)), format!("--kept={KEPT}")];
     let image = context.plan.nodes.get(node).and_then(|node| node.images.get(&component));
@@ -167,10 +163,7 @@ struct Removed {}
 /// Removes the node's standby, what is kept on the node, then our marks on it, in that order: a mark tells that there is
 /// something to remove.
 pub async fn clean(context: &Context<'_>, node: &str) -> Result<(), ExecuteError> {
-    let facts = context.facts.get(node).ok_or_else(|| ExecuteError::Stale {
-        subject: format!("node {node}"),
-        message: "it was not inspected".to_owned(),
-    })?;
+    let facts = context.facts_of(node)?;
     let manifests = &facts.manifest_dir;
     let task = |name, args: Vec<String>, directories| Task {
         name,
@@ -234,13 +227,46 @@ pub async fn mirror(pods: &Api<Pod>, component: Component, node: &str) -> Result
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
+    use crate::client::testing::{list, mock};
+
+    /// The spec of a Pod that the DaemonSet controller has made for cp1, and that the scheduler has not placed.
+    fn to_come() -> Value {
+        json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["cp1"]}]}]}}},
+            "containers": []})
+    }
+
+    #[tokio::test]
+    async fn strays_are_deleted_also_those_that_are_on_no_node() {
+        let on = |node: &str| json!({"nodeName": node, "containers": []});
+        let pod = |name: &str, spec: Value| json!({"metadata": {"name": name, "uid": name}, "spec": spec});
+        let mut going = pod("going", on("cp1"));
+        going["metadata"]["deletionTimestamp"] = "2026-11-28T06:30:18Z".into();
+        let pods = [pod("on-cp1", on("cp1")), pod("to-come", to_come()), going, pod("on-cp2", on("cp2"))];
+        let (client, log) =
+            mock(move |path| match path.strip_prefix("/api/v1/namespaces/kube-system/pods/") {
+                None => list("Pod", &pods),
+                Some(name) => (StatusCode::OK, pod(name, on("cp1")).to_string()),
+            });
+        let pods = Api::namespaced(client, labels::NAMESPACE);
+        let strays = delete_strays(&pods, Component::Scheduler, "cp1").await.unwrap();
+        let names: Vec<String> = strays.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["on-cp1", "to-come", "going"]);
+        let deleted: Vec<String> = log
+            .sorted()
+            .into_iter()
+            .filter_map(|line| line.strip_prefix("DELETE ").map(str::to_owned))
+            .collect();
+        let path = |name: &str| format!("/api/v1/namespaces/kube-system/pods/{name}?");
+        assert_eq!(deleted, [path("on-cp1"), path("to-come")]);
+    }
 
     #[test]
     fn a_pod_that_is_to_come_counts() {
-        let to_come = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-            "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["cp1"]}]}]}}},
-            "containers": []});
+        let to_come = to_come();
         let mut there = to_come.clone();
         there["nodeName"] = "cp2".into();
         for (spec, expected) in [
