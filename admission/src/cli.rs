@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 
 use crate::logs::Level;
 
@@ -14,10 +14,41 @@ use crate::logs::Level;
 /// so. Certificates, authorities, policy and settings are read again when they change.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "selfhost-admission", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Cli {
+    /// What it serves with, where it is to serve.
+    #[command(flatten)]
+    pub serve: Option<Serve>,
+
+    /// What it is to do instead.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What is done and ends.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Compile a policy's module, for --compiled
+    Compile {
+        /// The module
+        module: PathBuf,
+        /// Where the outcome goes; whoever can write there later can run anything in the guard
+        directory: PathBuf,
+    },
+}
+
+/// How it serves.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
     /// The policy's module
     #[arg(long, value_name = "FILE")]
     pub policy: PathBuf,
+
+    /// Where modules are that were compiled before, by `selfhost-admission compile`
+    ///
+    /// Others are compiled at the start, which takes a second. What is there is machine code: a directory of the image.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub compiled: Option<PathBuf>,
 
     /// The policy's settings, in JSON; its own by default
     #[arg(long, value_name = "FILE")]
@@ -102,6 +133,6 @@ mod tests {
             "selfhost-admission --policy p --tls-cert-file c --tls-private-key-file k --client-ca-file a";
         assert!(Cli::try_parse_from(flags.split(' ')).is_err());
         let cli = Cli::try_parse_from(format!("{flags} --client-name b").split(' ')).unwrap();
-        assert_eq!(cli.drain, Duration::from_secs(10));
+        assert_eq!(cli.serve.unwrap().drain, Duration::from_secs(10));
     }
 }

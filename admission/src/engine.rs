@@ -6,12 +6,14 @@
 //! Invariant: a guest can take the time and the memory of its own review and no more, and reads nothing but what a
 //! [`Source`] gives it. A module that imports more than waPC's functions is refused when it is loaded.
 
+pub mod ahead;
 mod calls;
 mod meter;
 mod runtime;
 mod verdict;
 mod wapc;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,8 @@ const PROTOCOL: &[u8] = b"\"v1\"";
 #[derive(Clone)]
 pub struct Program {
     id: Digest,
+    /// Why it was compiled here, where it might have been taken as it was compiled before.
+    compiled: Option<Arc<str>>,
     instance: InstancePre<State>,
     runtime: Arc<Runtime>,
 }
@@ -98,9 +102,27 @@ impl Program {
     pub fn compile(runtime: &Arc<Runtime>, wasm: &[u8]) -> Result<Self, LoadError> {
         let module = Module::new(runtime.wasmtime(), wasm)
             .map_err(|error| LoadError::Compile(error.root_cause().to_string()))?;
+        Self::link(runtime, Digest::of(wasm), &module)
+    }
+
+    /// Takes a module as it was compiled [`ahead`] of time, where the directory has it, and compiles it where not.
+    pub fn load(runtime: &Arc<Runtime>, wasm: &[u8], directory: &Path) -> Result<Self, LoadError> {
+        let id = Digest::of(wasm);
+        match ahead::load(runtime.wasmtime(), directory, id) {
+            Ok(module) => Self::link(runtime, id, &module),
+            Err(reason) => Ok(Self { compiled: Some(reason.into()), ..Self::compile(runtime, wasm)? }),
+        }
+    }
+
+    fn link(runtime: &Arc<Runtime>, id: Digest, module: &Module) -> Result<Self, LoadError> {
         let instance =
-            runtime.linker().instantiate_pre(&module).map_err(|error| LoadError::Link(error.to_string()))?;
-        Ok(Self { id: Digest::of(wasm), instance, runtime: Arc::clone(runtime) })
+            runtime.linker().instantiate_pre(module).map_err(|error| LoadError::Link(error.to_string()))?;
+        Ok(Self { id, compiled: None, instance, runtime: Arc::clone(runtime) })
+    }
+
+    /// Why it was compiled, where it might have been [loaded](Self::load).
+    pub fn compiled(&self) -> Option<&str> {
+        self.compiled.as_deref()
     }
 
     /// The SHA-256 of the module.

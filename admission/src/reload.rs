@@ -26,6 +26,8 @@ pub struct PolicyFiles {
     pub module: PathBuf,
     /// Its settings, in JSON; the policy's own where there is no file.
     pub settings: Option<PathBuf>,
+    /// The directory with modules that were compiled before.
+    pub compiled: Option<PathBuf>,
 }
 
 /// The files of an identity.
@@ -68,7 +70,7 @@ pub enum ReloadError {
 /// Loads a policy, and tries it.
 pub fn policy(runtime: &Arc<Runtime>, files: &PolicyFiles, test: &SelfTest) -> Result<Engine, ReloadError> {
     let (module, settings) = files.read()?;
-    let engine = Engine::load(Program::compile(runtime, &module)?, &settings)?;
+    let engine = Engine::load(files.program(runtime, &module)?, &settings)?;
     test.run(&engine)?;
     Ok(engine)
 }
@@ -81,6 +83,13 @@ pub fn identity(files: &TlsFiles) -> Result<Identity, ReloadError> {
 impl PolicyFiles {
     fn read(&self) -> Result<(Vec<u8>, Vec<u8>), ReloadError> {
         Ok((read(&self.module)?, self.settings.as_deref().map_or_else(|| Ok(Vec::new()), read)?))
+    }
+
+    fn program(&self, runtime: &Arc<Runtime>, module: &[u8]) -> Result<Program, LoadError> {
+        match &self.compiled {
+            Some(directory) => Program::load(runtime, module, directory),
+            None => Program::compile(runtime, module),
+        }
     }
 
     fn paths(&self) -> Vec<&Path> {
@@ -103,7 +112,7 @@ impl TlsFiles {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ReloadError> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, ReloadError> {
     fs::read(path).map_err(|source| ReloadError::Read { path: path.to_owned(), source })
 }
 
@@ -173,7 +182,7 @@ impl Reloader {
         let program = if Digest::of(&module) == current.program().id() {
             current.program().clone()
         } else {
-            Program::compile(&self.runtime, &module)?
+            self.policy_files.program(&self.runtime, &module)?
         };
         let engine = Engine::load(program, &settings)?;
         if (engine.program().id(), engine.settings()) == (current.program().id(), current.settings()) {
@@ -181,6 +190,7 @@ impl Reloader {
         }
         self.test.run(&engine)?;
         let what = engine.program().id().to_string();
+        tell_compiled(engine.program());
         self.guard.policy.store(Arc::new(engine));
         self.guard.health.self_test(Ok(()));
         Ok(Some(what))
@@ -230,6 +240,13 @@ impl Reloader {
         self.guard.metrics.expiry(validity.until);
         let policy = self.guard.policy.load();
         self.guard.metrics.policy(policy.program().id().to_string(), policy.settings().to_string());
+    }
+}
+
+/// Says so where a module was compiled that might have been there already: it took a second, and memory.
+pub(crate) fn tell_compiled(program: &Program) {
+    if let Some(reason) = program.compiled() {
+        tracing::info!(reason, "the policy's module was compiled anew");
     }
 }
 

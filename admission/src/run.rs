@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -20,8 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::capabilities::Live;
-use crate::cli::Cli;
-use crate::engine::{Limits, Runtime};
+use crate::cli::{Cli, Command, Serve};
+use crate::digest::Digest;
+use crate::engine::{Limits, Runtime, ahead};
 use crate::health::Health;
 use crate::logs;
 use crate::metrics::Metrics;
@@ -46,6 +48,12 @@ enum RunError {
     #[error("cannot listen on {address}")]
     Listen {
         address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot write {}", path.display())]
+    Write {
+        path: PathBuf,
         #[source]
         source: std::io::Error,
     },
@@ -92,17 +100,35 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(cli: &Cli) -> Result<(), RunError> {
+    if let Some(Command::Compile { module, directory }) = &cli.command {
+        return compile(module, directory);
+    }
+    // Without any argument there would be help instead.
+    let Some(serve) = &cli.serve else { return Ok(()) };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunError::Start)?;
-    runtime.block_on(run(cli))
+    runtime.block_on(run(serve))
 }
 
-async fn run(cli: &Cli) -> Result<(), RunError> {
+fn compile(module: &Path, directory: &Path) -> Result<(), RunError> {
+    let wasm = reload::read(module)?;
+    let code = ahead::compile(&wasm).map_err(ReloadError::from)?;
+    let file = ahead::file(directory, Digest::of(&wasm));
+    std::fs::write(&file, code).map_err(|source| RunError::Write { path: file.clone(), source })?;
+    let _ = writeln!(anstream::stdout(), "{}", file.display());
+    Ok(())
+}
+
+async fn run(cli: &Serve) -> Result<(), RunError> {
     let workers = cli.workers.map_or_else(processors, usize::from);
     // One more for those that are tried.
     let slots = u32::try_from(workers + 1).unwrap_or(u32::MAX);
     let wasm = Arc::new(Runtime::new(Limits::default(), slots).map_err(ReloadError::from)?);
-    let policy_files = PolicyFiles { module: cli.policy.clone(), settings: cli.settings.clone() };
+    let policy_files = PolicyFiles {
+        module: cli.policy.clone(),
+        settings: cli.settings.clone(),
+        compiled: cli.compiled.clone(),
+    };
     let tls_files = TlsFiles {
         certificates: cli.tls_cert_file.clone(),
         key: cli.tls_private_key_file.clone(),
@@ -149,6 +175,7 @@ async fn run(cli: &Cli) -> Result<(), RunError> {
         let _ = stop.send(true);
     });
     tracing::info!(listen = %address, status = %status_address, workers, "serving");
+    reload::tell_compiled(guard.policy.load().program());
     server::serve(listener, tls, guard, threads, stopping, cli.drain).await;
     status.abort();
     tracing::info!("ended");
@@ -178,7 +205,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunErr
     Ok((listener, address))
 }
 
-async fn client(cli: &Cli) -> Result<kube::Client, RunError> {
+async fn client(cli: &Serve) -> Result<kube::Client, RunError> {
     let config = match &cli.kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).map_err(|error| RunError::Config(Box::new(error)))?;

@@ -26,10 +26,18 @@ pub struct Program {
 }
 
 impl Program {
-    /// The one that `$SELFHOST_ADMISSION` names, or else the one of the guard's image, which is built.
+    /// The one that `$SELFHOST_ADMISSION` names, or else the one of the guard's image, which is built. It compiles the module
+    /// at each start, as it does with one that is not its image's.
     pub fn new(module: &[u8]) -> Result<Self> {
         let path = drive::admission()?;
         Ok(Self { path, files: Files::new(module), api_server: TcpListener::bind("127.0.0.1:0")? })
+    }
+
+    /// The same, with the module compiled ahead of time, as it is in its image.
+    pub fn ahead(module: &[u8]) -> Result<Self> {
+        let program = Self::new(module)?;
+        program.files.compile(&program.path);
+        Ok(program)
     }
 
     /// Starts it, and waits until it is ready.

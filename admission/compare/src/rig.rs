@@ -105,7 +105,7 @@ impl Rig {
         ]);
         let policy = Volume::new(&[("policy.wasm", &module)]);
         let reloader = Reloader::new(
-            PolicyFiles { module: policy.path("policy.wasm"), settings: None },
+            PolicyFiles { module: policy.path("policy.wasm"), settings: None, compiled: None },
             volume.tls_files(),
             runtime,
             SelfTest::embedded(),

@@ -77,7 +77,8 @@ impl fmt::Debug for Runtime {
     }
 }
 
-fn config(limits: &Limits, slots: u32) -> Config {
+/// Code is made for one configuration, and loaded by an engine of the same.
+pub(super) fn config(limits: &Limits, slots: u32) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_core_instances(slots)
         .total_memories(slots)

@@ -41,6 +41,44 @@ fn a_verdict_is_what_the_guest_says() {
 }
 
 #[test]
+fn a_module_that_was_compiled_ahead_is_loaded_and_another_is_compiled() {
+    let runtime = runtime(Limits::default());
+    let directory = tempfile::tempdir().unwrap();
+    let wasm = guest(&respond(ACCEPTED_AT, ACCEPTED));
+    let file = ahead::file(directory.path(), Digest::of(&wasm));
+    let load = |wasm: &[u8]| Program::load(&runtime, wasm, directory.path()).unwrap();
+    let accepts = |program| evaluate(&Engine::load(program, b"").unwrap()).unwrap().accepted;
+
+    let program = load(&wasm);
+    assert!(program.compiled().unwrap().contains("No such file"), "{:?}", program.compiled());
+    assert!(accepts(program));
+
+    let code = ahead::compile(&wasm).unwrap();
+    assert_eq!(code, ahead::compile(&wasm).unwrap(), "the same code each time");
+    std::fs::write(&file, code).unwrap();
+    let program = load(&wasm);
+    assert_eq!((program.compiled(), program.id()), (None, Digest::of(&wasm)));
+    assert!(accepts(program));
+
+    // Each module has a file of its own.
+    assert!(!accepts(load(&guest(&respond(DENIED_AT, DENIED)))));
+
+    for other in [b"".as_slice(), b"no code", &wasm] {
+        std::fs::write(&file, other).unwrap();
+        let program = load(&wasm);
+        assert!(program.compiled().unwrap().starts_with(file.to_str().unwrap()), "{:?}", program.compiled());
+        assert!(accepts(program));
+    }
+
+    // Code is made for one configuration: with another limit, it is loaded or compiled anew, whichever is right.
+    std::fs::write(&file, ahead::compile(&wasm).unwrap()).unwrap();
+    let limits = Limits { memory: 1 << 20, ..Limits::default() };
+    let program =
+        Program::load(&Arc::new(Runtime::new(limits, 2).unwrap()), &wasm, directory.path()).unwrap();
+    assert!(accepts(program));
+}
+
+#[test]
 fn a_guest_gets_settings_time_and_request_as_one_payload() {
     let runtime = runtime(Limits::default());
     // It hands its payload back as its answer, which has no verdict; so what was written is seen in a field more.

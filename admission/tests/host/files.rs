@@ -46,10 +46,19 @@ impl Files {
         ] {
             command.arg(flag).arg(self.path(name));
         }
+        command.arg("--compiled").arg(self.directory.path());
         command.args(["--client-name", CLIENT, "--listen", "127.0.0.1:0", "--status-listen", "127.0.0.1:0"]);
         // Of a machine that is a Pod.
         command.env_remove("KUBERNETES_SERVICE_HOST");
         command
+    }
+
+    /// Compiles the policy for it ahead of time.
+    pub(crate) fn compile(&self, program: impl AsRef<OsStr>) {
+        let mut compile = Command::new(program);
+        compile.arg("compile").arg(self.path("policy.wasm")).arg(self.directory.path());
+        let output = compile.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// How it reaches an API server that takes everybody.

@@ -38,6 +38,10 @@ fn it_says_what_is_missing() {
     assert_eq!(code, 1);
     assert!(error.contains("error: cannot configure the client of the API server"), "{error}");
     assert!(error.contains("\nhint: pass --kubeconfig FILE"), "{error}");
+    let (code, out, error) =
+        run(Command::new(PROGRAM).arg("compile").arg(files.path("policy.wasm")).arg(files.path("nowhere")));
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(error.starts_with("error: cannot write ") && error.contains(".cwasm: No such file"), "{error}");
     std::fs::remove_file(files.path("tls.key")).unwrap();
     let (code, _, error) = run(files.command(PROGRAM).arg("--check"));
     assert_eq!(code, 1);
@@ -75,6 +79,7 @@ async fn api_server() -> SocketAddr {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_serves_asks_the_cluster_and_ends_when_told() {
     let files = Files::new(module());
+    files.compile(PROGRAM);
     let mut guard = Running::start(&files, PROGRAM, api_server().await);
     let address = guard.address;
     assert!(guard.is_ready());

@@ -34,8 +34,11 @@ impl Reloaded {
             ("ca.crt", &material.client_ca),
         ]);
         let policy = Volume::new(&[("policy.wasm", module()), ("settings.json", b"{}")]);
-        let files =
-            PolicyFiles { module: policy.path("policy.wasm"), settings: Some(policy.path("settings.json")) };
+        let files = PolicyFiles {
+            module: policy.path("policy.wasm"),
+            settings: Some(policy.path("settings.json")),
+            compiled: None,
+        };
         let mut reloader = Reloader::new(
             files,
             tls.tls_files(),

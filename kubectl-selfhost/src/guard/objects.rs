@@ -17,6 +17,9 @@ use crate::template::guard::{CONFIGURATION, KUBECONFIG, MANIFEST, MANIFESTS, ON_
 /// Where the module is in the guard's image.
 const POLICY: &str = "/policy.wasm";
 
+/// Where the image has it as it was compiled.
+const COMPILED: &str = "/compiled";
+
 /// A user that owns nothing on a node.
 const NOBODY: i64 = 65532;
 
@@ -213,6 +216,7 @@ fn daemonset(it: &Installation<'_>) -> Value {
                         "imagePullPolicy": "IfNotPresent",
                         "args": [
                             format!("--policy={POLICY}"),
+                            format!("--compiled={COMPILED}"),
                             "--settings=/settings/settings.json",
                             format!("--tls-cert-file=/tls/{CERTIFICATE}"),
                             format!("--tls-private-key-file=/tls/{KEY}"),

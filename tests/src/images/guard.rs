@@ -2,14 +2,15 @@
 //!
 //! Invariant: the policy in it is the one that `cargo wasm` makes, byte for byte.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use super::archive::{Archive, Entry};
 use super::{Image, program};
 use crate::progress::Progress;
-use crate::{paths, wasm};
+use crate::{command, paths, wasm};
 
 /// Name of the image; its tag is the workspace's version.
 const NAME: &str = "ghcr.io/kubectl-selfhost/selfhost-guard";
@@ -21,14 +22,24 @@ const PROGRAM: &str = "/usr/local/bin/selfhost-admission";
 pub fn image(progress: &Progress) -> Result<Image> {
     let policy = wasm::build(progress)?;
     let program = program(progress)?;
+    let code = compiled(&program, &policy.path)?;
+    let name = code.file_name().context("the compiled policy has no name")?.to_string_lossy();
+    let in_image = format!("compiled/{name}");
     let entries = vec![
         Entry::program(program, PROGRAM.trim_start_matches('/').to_owned()),
         // The mode of a program does no harm to a file that anybody may read.
         Entry::program(policy.path, "policy.wasm".to_owned()),
+        Entry::program(code, in_image),
     ];
     Archive::new(format!("{NAME}:v{}", env!("CARGO_PKG_VERSION")), entries)
         .entrypoint(PROGRAM)
         .ensure(&directory()?, progress)
+}
+
+/// Compiles the policy, with the server that will run it, and returns where the outcome is.
+fn compiled(program: &Path, policy: &Path) -> Result<PathBuf> {
+    let out = command::output(Command::new(program).arg("compile").arg(policy).arg(directory()?))?;
+    Ok(PathBuf::from(out.trim_end()))
 }
 
 /// Builds the server (a release build with cargo; seconds when nothing changed) and returns where it is.
