@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 
 use nftables::schema::Nftables;
 
+use table::Transaction;
+
 /// The program, found in `PATH`.
 const NFT: &str = "nft";
 
@@ -35,6 +37,14 @@ impl Error {
             Self::Output(_) => "the image's nft must be 1.0 or newer and know JSON (nft -j)",
         }
     }
+}
+
+/// Removes every table of ours: of a bridge's gate, and of the standby's.
+pub(crate) fn remove_all() -> Result<(), Error> {
+    divert::TABLES.into_iter().try_for_each(|table| {
+        apply(&Transaction::removing(table).document())?;
+        closing::remove(table)
+    })
 }
 
 /// Applies `document` as one transaction.

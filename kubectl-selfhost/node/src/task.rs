@@ -29,9 +29,9 @@ pub(crate) use self::manifest::{OtherImage, Restore, Retire};
 pub(crate) use self::prove_path::ProvePath;
 pub(crate) use self::restore_data::{RestoreData, Restored};
 pub(crate) use self::upgrade_etcd::UpgradeEtcd;
-use crate::port;
 use crate::report::{Failure, LendProgram, PortFree, Report};
 use crate::stop::Stop;
+use crate::{nft, port};
 
 /// Where the kubelet reads a termination message, unless the Pod says otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -82,7 +82,12 @@ pub(crate) fn run(task: Task) -> Result<Report, Failure> {
         Task::RemoveStandby(task) => {
             task.run().map(Report::RemoveStandby).map_err(|error| failure(&error, error.hint()))
         }
-        Task::Clean(task) => task.run().map(Report::Clean).map_err(|error| failure(&error, error.hint())),
+        Task::Clean(task) => {
+            let done = task.run().map_err(|error| failure(&error, error.hint()))?;
+            // Of a gate that was killed: one that ends removes its own.
+            nft::remove_all().map_err(|error| failure(&error, error.hint()))?;
+            Ok(Report::Clean(done))
+        }
         Task::PlaceFiles(task) => {
             task.run().map(Report::PlaceFiles).map_err(|error| failure(&error, error.hint()))
         }

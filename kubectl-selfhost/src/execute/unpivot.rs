@@ -14,6 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::await_ready::{everywhere, of_daemonset};
+use super::bridge;
 use super::ends::is_over;
 use super::replace::{DRAIN, end};
 use super::{Context, ExecuteError};
@@ -160,9 +161,11 @@ pub async fn remove(context: &Context<'_>, component: Component) -> Result<(), E
 #[derive(Debug, Deserialize)]
 struct Removed {}
 
-/// Removes the node's standby, what is kept on the node, then our marks on it, in that order: a mark tells that there is
-/// something to remove.
+/// Removes a bridge that is left, the node's standby, what is kept on the node, then our marks on it, in that order: a mark
+/// tells that there is something to remove.
 pub async fn clean(context: &Context<'_>, node: &str) -> Result<(), ExecuteError> {
+    // The standby diverts to it, too, and its gate stays while there are connections that were diverted.
+    bridge::remove(context, Component::ApiServer, node).await?;
     let facts = context.facts_of(node)?;
     let manifests = &facts.manifest_dir;
     let task = |name, args: Vec<String>, directories| Task {

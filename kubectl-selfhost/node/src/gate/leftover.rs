@@ -34,7 +34,7 @@ impl Leftover {
         }
         let of_bridge = divert.clone().of_bridge();
         nft::apply(&divert::remove(&of_bridge))?;
-        closing::remove(&of_bridge)
+        closing::remove(of_bridge.table())
     }
 
     /// Whether it is time; once for each time that somebody had the port, and once in the beginning.

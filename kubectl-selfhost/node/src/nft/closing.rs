@@ -21,13 +21,13 @@ pub(crate) fn install(divert: &Divert) -> Result<(), Error> {
     run_script(&script(divert))
 }
 
-/// Removes the table, if it is there.
-pub(crate) fn remove(divert: &Divert) -> Result<(), Error> {
-    run_script(&removal(&table(divert)))
+/// Removes the table that belongs to a divert's, if it is there.
+pub(crate) fn remove(of: &str) -> Result<(), Error> {
+    run_script(&removal(&table(of)))
 }
 
-fn table(divert: &Divert) -> String {
-    format!("{}_closing", divert.table())
+fn table(of: &str) -> String {
+    format!("{of}_closing")
 }
 
 fn removal(table: &str) -> String {
@@ -36,7 +36,7 @@ fn removal(table: &str) -> String {
 }
 
 fn script(divert: &Divert) -> String {
-    let table = table(divert);
+    let table = table(divert.table());
     let family = match divert.bridge().ip() {
         IpAddr::V4(_) => "ip",
         IpAddr::V6(_) => "ip6",

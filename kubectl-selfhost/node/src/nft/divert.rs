@@ -22,6 +22,9 @@ const TABLE: &str = "selfhost";
 /// which only one of their servers can listen.
 const STANDBY_TABLE: &str = "selfhost_standby";
 
+/// All of them.
+pub(super) const TABLES: [&str; 2] = [TABLE, STANDBY_TABLE];
+
 /// The set of diverted destinations.
 const LEASE: &str = "lease";
 

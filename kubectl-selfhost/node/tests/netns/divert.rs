@@ -272,6 +272,25 @@ fn the_standby_removes_what_a_killed_gate_left() -> Result<()> {
 }
 
 #[test]
+fn where_nothing_is_to_be_left_no_table_of_a_killed_gate_is() -> Result<()> {
+    let node = Node::new()?;
+    node.diverting()?.kill()?;
+    let standby = NodePart::dormant_gate(&node.pki)?;
+    eventually(SOON, "both have tables", || {
+        Ok(output("nft", &["list", "tables"])?.matches("selfhost").count() == 4)
+    })?;
+    drop(standby);
+    let directory = tempfile::tempdir()?;
+    let at = |name: &str| format!("--{name}={}", directory.path().join(name).display());
+    for _ in 0..2 {
+        let args = ["clean", &at("manifests"), &at("state"), &at("run")];
+        NodePart::task(&args, &directory.path().join("result"))?.ends(SOON)?;
+        ensure!(!our_table()?, "{}", output("nft", &["list", "tables"])?);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_gate_takes_over_from_a_killed_one_without_a_gap() -> Result<()> {
     let node = Node::new()?;
     let mut first = node.diverting()?;
