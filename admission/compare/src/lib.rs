@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use selfhost_admission::capabilities::{Objects, Recorder, Reply, Source};
-use selfhost_admission::engine::{Engine, Limits, Program, Runtime, Verdict};
+use selfhost_admission::digest::Digest;
+use selfhost_admission::engine::{Engine, Limits, Program, Runtime, Verdict, ahead};
 use selfhost_core::review::{Answer, Lookup, Settings};
 use selfhost_core::rules;
 use selfhost_tests::{Progress, wasm};
@@ -102,10 +103,16 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Compiles the module for each.
+    /// Compiles the module for each: for the guard as its image has it, for the other on this machine.
     pub fn new(module: &[u8]) -> Result<Self> {
         let runtime = Arc::new(Runtime::new(Limits { time: PATIENCE, ..Limits::default() }, 2)?);
-        let engine = Engine::load(Program::compile(&runtime, module)?, b"")?;
+        let directory = tempfile::tempdir()?;
+        fs::write(ahead::file(directory.path(), Digest::of(module)), ahead::compile(module)?)?;
+        let program = Program::load(&runtime, module, directory.path())?;
+        if let Some(reason) = program.compiled() {
+            bail!("it was not loaded as it was compiled: {reason}");
+        }
+        let engine = Engine::load(program, b"")?;
         // As Kubewarden has it, which interrupts by epochs, too.
         let mut config = wasmtime::Config::default();
         config.epoch_interruption(true).wasm_function_references(true);
