@@ -12,12 +12,13 @@ use k8s_openapi::api::core::v1::{
     VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use selfhost_core::labels;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{self, ApiError};
+use crate::api::{self, ApiError, call};
 use crate::template::short_hash;
 
 /// Where manifests that a pivot takes away are kept on the node.
@@ -28,6 +29,10 @@ pub const STATE: &str = "/var/lib/selfhost";
 
 /// How long a task's Pod may take beyond what the task itself was given: pulling the node image included.
 const OVERHEAD: Duration = Duration::from_secs(120);
+
+/// How long tasks of an interrupted operation are waited for. The longest that changes a node, but for those of etcd, takes as
+/// long as a static Pod may take to stop listening.
+const LEFT: Duration = Duration::from_secs(90);
 
 /// What a kubelet says of a Pod that it cannot start yet (`getServiceEnvVarMap` of its `kubelet_pods.go`).
 const SERVICES_UNREAD: &str = "services have not yet been read";
@@ -148,10 +153,30 @@ pub async fn run_while_away<T: DeserializeOwned>(
     result
 }
 
+/// Waits until every task has ended that an interrupted operation left on a node, or will not begin: what one still did there
+/// would come after everything that was planned. At most for a while: one that hangs is no reason to do nothing.
+pub async fn all_ended(client: &Client) -> Result<(), ApiError> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
+    let tasks = ListParams::default().labels(labels::TASK);
+    let ended = api::until::<_, ApiError, _, _>("the end of node tasks", LEFT, || async {
+        let left = call("list the node tasks", || pods.list(&tasks)).await?.items;
+        Ok(left.iter().all(|pod| has_ended(pod) || why_not_started(pod).is_some()).then_some(()))
+    });
+    match ended.await {
+        Err(ApiError::Timeout { .. }) => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether the Pod's containers have ended.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// Whether nothing of the Pod will run any more.
 fn is_over(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed")) || pod.metadata.deletion_timestamp.is_some()
+    has_ended(pod) || pod.metadata.deletion_timestamp.is_some()
 }
 
 async fn remove(pods: &Api<Pod>, pod: &Pod) -> Result<(), ApiError> {

@@ -24,6 +24,7 @@ use crate::error::Failure;
 use crate::exit::Exit;
 use crate::inventory::Inventory;
 use crate::inventory::observe::observe;
+use crate::node_task;
 use crate::operation::record::Asked;
 use crate::plan::preconditions::OLDEST_EXECUTABLE_MINOR;
 use crate::plan::{Plan, verify};
@@ -97,7 +98,11 @@ impl<'a> Operator<'a> {
 
     /// Plans, and carries the plan out as far as the arguments allow.
     pub(super) async fn run(&self, job: &Job<'_>, terminal: &mut Terminal) -> Result<Exit, Failure> {
-        let inventory = self.observe().await?;
+        let mut inventory = self.observe().await?;
+        if inventory.operation.is_some() {
+            node_task::all_ended(self.connection.client()).await?;
+            inventory = self.observe().await?;
+        }
         let pinned = pinned(&inventory, &self.args.node_image);
         let plan = match (job.planner)(&inventory, pinned.as_deref()) {
             Ok(plan) => plan,

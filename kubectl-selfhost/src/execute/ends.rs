@@ -1,7 +1,8 @@
 //! How often the containers of a Pod have ended: what tells a Pod that fails from one that was there in worse times.
 //!
 //! Invariant: counted against what was there when the operation began. After a power cut every Pod has ended once, and is
-//! none the worse for it; a Pod that this operation made has never ended.
+//! none the worse for it; a Pod that this operation made has never ended. A static Pod that comes back soon is shown with the
+//! containers that it had before: what ended before the Pod was made is not counted either.
 
 use std::collections::BTreeMap;
 
@@ -30,9 +31,13 @@ impl Ends {
         if count(pod) <= before {
             return None;
         }
-        let ended = |status: &&ContainerStatus| end(status).is_some();
-        let time = |status: &&ContainerStatus| end(status).and_then(|end| Some(end.finished_at.as_ref()?.0));
-        statuses(pod).filter(ended).max_by_key(time)
+        let time = |status: &ContainerStatus| Some(end(status)?.finished_at.as_ref()?.0);
+        let made = pod.metadata.creation_timestamp.as_ref().map(|made| made.0);
+        let in_this_life =
+            |status: &ContainerStatus| time(status).zip(made).is_none_or(|(end, made)| end > made);
+        statuses(pod)
+            .filter(|status| end(status).is_some() && in_this_life(status))
+            .max_by_key(|status| time(status))
     }
 }
 
@@ -111,6 +116,22 @@ mod tests {
         }
         let new = pod("v", &running, &ended, 1);
         assert!(Ends::default().since(&new).is_some(), "nobody knew this Pod");
+    }
+
+    #[test]
+    fn a_static_pod_that_came_back_has_not_failed_by_how_it_ended_before() {
+        let at = |time: &str| json!({"terminated": {"exitCode": 137, "finishedAt": time}});
+        let running = json!({"running": {}});
+        for (end, fails) in
+            [("2026-11-28T07:22:40Z", false), ("2026-11-28T07:22:41Z", false), ("2026-11-28T07:22:42Z", true)]
+        {
+            for (state, last, restarts) in [(&running, &at(end), 1), (&at(end), &Value::Null, 0)] {
+                let mut pod = pod("u", state, last, restarts);
+                let made: Value = "2026-11-28T07:22:41Z".into();
+                pod.metadata.creation_timestamp = serde_json::from_value(made).unwrap();
+                assert_eq!(Ends::default().since(&pod).is_some(), fails, "{end} {state}");
+            }
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //!
 //! Invariant: the journal is written before the first change, and is there until nothing is half done.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use selfhost_core::component::Component;
+use selfhost_core::component::{Component, Hosting};
 use selfhost_prober::{Budget, Handle, Load, Mode, Prober, Report};
 
 use super::super::journal;
@@ -26,8 +27,16 @@ use crate::operation::record::Record;
 use crate::plan::back;
 use crate::plan::{Goal, Plan, Step, Verb, verify};
 use crate::preflight::Preflight;
+use crate::preflight::inspect::NodeFacts;
 use crate::progress::Progress;
 use crate::terminal::Terminal;
+
+/// How long a kubelet may take to begin or to end what it finds in its manifests: it looks every twenty seconds, and an API
+/// server that ends has a minute.
+const FOLLOW: Duration = Duration::from_secs(90);
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What an operation needs from its beginning to its end.
 struct Course<'a> {
@@ -94,7 +103,15 @@ impl Operator<'_> {
         })
         .await?;
         // Whoever held the lock until now, and the cluster itself, may have gone on since the plan was made.
-        let found = self.observe().await?;
+        let mut found = self.observe().await?;
+        if inventory.operation.is_some() {
+            progress.waiting("the kubelets to follow their manifests");
+            let begin = Instant::now();
+            while begin.elapsed() < FOLLOW && !follows_manifests(&found, &preflight.nodes) {
+                tokio::time::sleep(LOOK).await;
+                found = self.observe().await?;
+            }
+        }
         let plan = match (job.planner)(&found, pinned) {
             Ok(again) if again.ends_as(plan) => again,
             Ok(_) | Err(_) => {
@@ -279,6 +296,18 @@ impl Operator<'_> {
     }
 }
 
+/// Whether the static Pods that the API shows are those of the manifests on the nodes. Where an interrupted operation took one
+/// away or put it back a moment ago, the API shows for some time what was before.
+fn follows_manifests(inventory: &Inventory, nodes: &BTreeMap<String, NodeFacts>) -> bool {
+    nodes.iter().all(|(node, facts)| {
+        Component::ALL.into_iter().all(|component| {
+            let mut here =
+                inventory.instances.iter().filter(|it| it.node == *node && it.component == component);
+            here.any(|it| it.hosting == Hosting::StaticPod) == facts.has_manifest(component)
+        })
+    })
+}
+
 /// Whether an upgrade that stopped so is taken back: what it brought does not run, or costs too much. What has another
 /// cause is as bad on the way back.
 fn is_taken_back(goal: &Goal, outcome: &Outcome, error: &ExecuteError) -> bool {
@@ -298,6 +327,24 @@ fn is_taken_back(goal: &Goal, outcome: &Outcome, error: &ExecuteError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tests::{kubeadm, self_hosted};
+
+    #[test]
+    fn a_manifest_that_the_kubelet_has_not_seen_is_waited_for() {
+        let nodes = |manifests: &[&str]| {
+            let mut facts = NodeFacts::default();
+            facts.report.manifests =
+                manifests.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+            BTreeMap::from([("cp1".to_owned(), facts)])
+        };
+        let all = ["kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml", "etcd.yaml"];
+        let (statics, hosted) = (kubeadm(1, "v1.36.3"), self_hosted(1, "v1.36.3"));
+        assert!(follows_manifests(&statics, &nodes(&all)));
+        assert!(!follows_manifests(&statics, &nodes(&all[1..])), "taken away, and the Pod is shown yet");
+        assert!(follows_manifests(&hosted, &nodes(&all[3..])));
+        assert!(!follows_manifests(&hosted, &nodes(&all[2..])), "put back, and not seen yet");
+        assert!(follows_manifests(&statics, &BTreeMap::new()), "nothing is known");
+    }
 
     #[test]
     fn what_the_target_does_is_taken_back_and_nothing_else() {
