@@ -155,12 +155,18 @@ pub async fn run_while_away<T: DeserializeOwned>(
 
 /// Waits until every task has ended that an interrupted operation left on a node, or will not begin: what one still did there
 /// would come after everything that was planned. At most for a while: one that hangs is no reason to do nothing.
-pub async fn all_ended(client: &Client) -> Result<(), ApiError> {
+///
+/// `waiting` is called each time that there is one, with its name.
+pub async fn all_ended(client: &Client, waiting: impl Fn(&str)) -> Result<(), ApiError> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), labels::NAMESPACE);
     let tasks = ListParams::default().labels(labels::TASK);
     let ended = api::until::<_, ApiError, _, _>("the end of node tasks", LEFT, || async {
         let left = call("list the node tasks", || pods.list(&tasks)).await?.items;
-        Ok(left.iter().all(|pod| has_ended(pod) || why_not_started(pod).is_some()).then_some(()))
+        let working = left.iter().find(|pod| !has_ended(pod) && why_not_started(pod).is_none());
+        if let Some(pod) = working {
+            waiting(&pod.name_any());
+        }
+        Ok(working.is_none().then_some(()))
     });
     match ended.await {
         Err(ApiError::Timeout { .. }) => Ok(()),
@@ -374,6 +380,26 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::client::testing::{list, mock};
+
+    #[tokio::test]
+    async fn a_task_that_works_is_waited_for_and_one_that_does_not_begin_is_not() {
+        let pod = |name: &str, phase: &str, state: Value| {
+            json!({"metadata": {"name": name}, "status": {"phase": phase, "containerStatuses": [
+                {"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state}]}})
+        };
+        let hopeless = pod("pulls", "Pending", json!({"waiting": {"reason": "ErrImageNeverPull"}}));
+        let works = pod("works", "Running", json!({"running": {}}));
+        let done = pod("works", "Succeeded", json!({"terminated": {"exitCode": 0}}));
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let (client, _) = mock(move |_| {
+            let before = asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            list("Pod", &[hopeless.clone(), if before < 2 { works.clone() } else { done.clone() }])
+        });
+        let waited = std::cell::RefCell::new(Vec::new());
+        all_ended(&client, |name| waited.borrow_mut().push(name.to_owned())).await.unwrap();
+        assert_eq!(*waited.borrow(), ["works", "works"]);
+    }
 
     fn with(init: &[Value], main: &Value, phase: &str) -> Pod {
         let status = |state: &Value| {

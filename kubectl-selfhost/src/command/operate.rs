@@ -99,8 +99,11 @@ impl<'a> Operator<'a> {
     /// Plans, and carries the plan out as far as the arguments allow.
     pub(super) async fn run(&self, job: &Job<'_>, terminal: &mut Terminal) -> Result<Exit, Failure> {
         let mut inventory = self.observe().await?;
+        let progress = Progress::to_stderr();
         if inventory.operation.is_some() {
-            node_task::all_ended(self.connection.client()).await?;
+            progress.begin("what the interrupted operation began on nodes");
+            node_task::all_ended(self.connection.client(), |task| progress.waiting(task)).await?;
+            progress.end();
             inventory = self.observe().await?;
         }
         let pinned = pinned(&inventory, &self.args.node_image);
@@ -124,7 +127,6 @@ impl<'a> Operator<'a> {
         if let Some(finding) = too_old(&inventory) {
             return self.refuse(terminal, &[finding]);
         }
-        let progress = Progress::to_stderr();
         progress.begin("pre-flight checks");
         let preflight =
             preflight::check(self.connection.client(), &inventory, &plan, |what| progress.waiting(what))
