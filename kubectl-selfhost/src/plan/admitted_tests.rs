@@ -227,6 +227,7 @@ impl World {
                 (None, Some(node)) => match step.verb {
                     Verb::Checkpoint | Verb::Renew => self.task("checkpoint", node),
                     Verb::Clean => {
+                        self.release(plan, Component::ApiServer, node);
                         self.task("clean", node);
                         self.edit_node(node, |it| it["metadata"]["annotations"] = json!({}));
                     }
@@ -252,6 +253,18 @@ impl World {
                 }
             }
             other => panic!("{other:?} of a DaemonSet"),
+        }
+    }
+
+    /// Removes the bridge and its announcement, where they are.
+    fn release(&mut self, plan: &Plan, component: Component, node: &str) {
+        let bridge = plan.bridge(component, node).map(|it| Identity::of(&value("v1", "Pod", &it)));
+        let slice = bridge::endpoint_slice(plan.nodes[node].address, plan.port(component));
+        let slice = Identity::of(&value("discovery.k8s.io/v1", "EndpointSlice", &slice));
+        for id in bridge.into_iter().chain([slice]) {
+            if self.find(&id).is_some() {
+                self.delete(&id);
+            }
         }
     }
 
@@ -295,6 +308,15 @@ impl World {
                 self.edit_node(node, |it| {
                     drop(it["metadata"]["labels"].as_object_mut().unwrap().remove(label));
                 });
+                // What the DaemonSet controller made before it saw that, and nobody can place.
+                self.start(plan, component, node);
+                for id in self.pods(component, node) {
+                    let mut stray = self.find(&id).cloned().unwrap();
+                    drop(stray["spec"].as_object_mut().unwrap().remove("nodeName"));
+                    stray["status"] = json!({"phase": "Pending"});
+                    self.put(stray);
+                    self.delete(&id);
+                }
             }
             Verb::Restore => {
                 self.task("restore-manifest", node);
@@ -315,15 +337,7 @@ impl World {
                     self.write(pod);
                 }
             }
-            Verb::Release => {
-                let bridge = Identity::of(&value("v1", "Pod", &plan.bridge(component, node).unwrap()));
-                self.delete(&bridge);
-                let slice = bridge::endpoint_slice(plan.nodes[node].address, plan.port(component));
-                let slice = Identity::of(&value("discovery.k8s.io/v1", "EndpointSlice", &slice));
-                if self.find(&slice).is_some() {
-                    self.delete(&slice);
-                }
-            }
+            Verb::Release => self.release(plan, component, node),
             Verb::Checkpoint => self.task("checkpoint", node),
             // Leases, which no rule looks at, and waiting.
             Verb::HandOver | Verb::Await => {}
