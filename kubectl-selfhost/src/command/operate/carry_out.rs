@@ -106,11 +106,7 @@ impl Operator<'_> {
         let mut found = self.observe().await?;
         if inventory.operation.is_some() {
             progress.waiting("the kubelets to follow their manifests");
-            let begin = Instant::now();
-            while begin.elapsed() < FOLLOW && !follows_manifests(&found, &preflight.nodes) {
-                tokio::time::sleep(LOOK).await;
-                found = self.observe().await?;
-            }
+            found = self.settled(found, &preflight.nodes).await?;
         }
         let plan = match (job.planner)(&found, pinned) {
             Ok(again) if again.ends_as(plan) => again,
@@ -166,6 +162,21 @@ impl Operator<'_> {
         let report = prober.stop().await;
         let ended = Ended { plan, outcome, back, report, operation };
         self.conclude(ended, progress, terminal).await
+    }
+
+    /// What is there once the kubelets have followed what an interrupted operation did to their manifests; or what there is
+    /// after a while, where one does not.
+    async fn settled(
+        &self,
+        mut found: Inventory,
+        nodes: &BTreeMap<String, NodeFacts>,
+    ) -> Result<Inventory, Failure> {
+        let begin = Instant::now();
+        while begin.elapsed() < FOLLOW && !follows_manifests(&found, nodes) {
+            tokio::time::sleep(LOOK).await;
+            found = self.observe().await?;
+        }
+        Ok(found)
     }
 
     /// Gives the lock back, and tells what the operation came to.
