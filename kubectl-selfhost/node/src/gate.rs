@@ -269,8 +269,7 @@ impl Gate<'_> {
                 }
             }
         }
-        nft::apply(&divert::remove(self.divert)).map_err(Error::Remove)?;
-        closing::remove(self.divert.table()).map_err(Error::Remove)?;
+        nft::remove(self.divert.table()).map_err(Error::Remove)?;
         self.say("removed the divert: asked to stop");
         Ok(())
     }

@@ -13,8 +13,6 @@ use std::process::{Command, Stdio};
 
 use nftables::schema::Nftables;
 
-use table::Transaction;
-
 /// The program, found in `PATH`.
 const NFT: &str = "nft";
 
@@ -39,12 +37,15 @@ impl Error {
     }
 }
 
+/// Removes a gate's tables, if they are there: that of its divert, and the one that belongs to it.
+pub(crate) fn remove(table: &'static str) -> Result<(), Error> {
+    apply(&divert::remove(table))?;
+    closing::remove(table)
+}
+
 /// Removes every table of ours: of a bridge's gate, and of the standby's.
 pub(crate) fn remove_all() -> Result<(), Error> {
-    divert::TABLES.into_iter().try_for_each(|table| {
-        apply(&Transaction::removing(table).document())?;
-        closing::remove(table)
-    })
+    [divert::TABLE, divert::STANDBY_TABLE].into_iter().try_for_each(remove)
 }
 
 /// Applies `document` as one transaction.

@@ -3,8 +3,8 @@
 //!
 //! Invariant: nothing is removed while anybody could still need it.
 
+use crate::nft;
 use crate::nft::divert::{self, Divert};
-use crate::nft::{self, closing};
 use crate::sockets;
 
 /// For how many looks in a row, one a second, nobody must have had the bridge's port. A bridge's gate begins some
@@ -32,9 +32,7 @@ impl Leftover {
             *self = Self::default();
             return Ok(());
         }
-        let of_bridge = divert.clone().of_bridge();
-        nft::apply(&divert::remove(&of_bridge))?;
-        closing::remove(of_bridge.table())
+        nft::remove(divert::TABLE)
     }
 
     /// Whether it is time; once for each time that somebody had the port, and once in the beginning.

@@ -22,7 +22,7 @@ pub(crate) fn install(divert: &Divert) -> Result<(), Error> {
 }
 
 /// Removes the table that belongs to a divert's, if it is there.
-pub(crate) fn remove(of: &str) -> Result<(), Error> {
+pub(super) fn remove(of: &str) -> Result<(), Error> {
     run_script(&removal(&table(of)))
 }
 

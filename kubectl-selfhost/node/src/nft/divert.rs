@@ -16,14 +16,11 @@ use super::table::{Direction, Transaction, dnat, matches_set};
 pub(crate) const LEASE_SECONDS: u32 = 5;
 
 /// The table of a bridge's gate, in the inet family.
-const TABLE: &str = "selfhost";
+pub(crate) const TABLE: &str = "selfhost";
 
 /// The table of the standby's gate. Both may be there at a time: they divert the same connections to the same port, on
 /// which only one of their servers can listen.
-const STANDBY_TABLE: &str = "selfhost_standby";
-
-/// All of them.
-pub(super) const TABLES: [&str; 2] = [TABLE, STANDBY_TABLE];
+pub(super) const STANDBY_TABLE: &str = "selfhost_standby";
 
 /// The set of diverted destinations.
 const LEASE: &str = "lease";
@@ -78,11 +75,6 @@ impl Divert {
         Self { table: STANDBY_TABLE, ..self }
     }
 
-    /// The same, in the table of a bridge's gate.
-    pub(crate) fn of_bridge(self) -> Self {
-        Self { table: TABLE, ..self }
-    }
-
     /// The table's name.
     pub(crate) fn table(&self) -> &'static str {
         self.table
@@ -127,9 +119,9 @@ pub(crate) fn withdraw(divert: &Divert) -> Nftables<'static> {
     Transaction::on(divert.table).add(LEASE, targets).delete(LEASE, targets).document()
 }
 
-/// Removes the table.
-pub(crate) fn remove(divert: &Divert) -> Nftables<'static> {
-    Transaction::removing(divert.table).document()
+/// Removes the table of this name.
+pub(super) fn remove(table: &'static str) -> Nftables<'static> {
+    Transaction::removing(table).document()
 }
 
 /// Whether the kernel diverts to a bridge at this moment.
@@ -247,9 +239,9 @@ mod tests {
             [json!({"add": element}), json!({"delete": element}), json!({"add": element})]
         );
         assert_eq!(commands(&withdraw(&divert)), [json!({"add": element}), json!({"delete": element})]);
-        assert_eq!(commands(&remove(&divert)), [json!({"add": table}), json!({"delete": table})]);
+        assert_eq!(commands(&remove(divert.table())), [json!({"add": table}), json!({"delete": table})]);
         let of_standby = json!({"table": {"family": "inet", "name": "selfhost_standby"}});
-        assert_eq!(commands(&remove(&divert.of_standby()))[1], json!({"delete": of_standby}));
+        assert_eq!(commands(&remove(divert.of_standby().table()))[1], json!({"delete": of_standby}));
     }
 
     #[test]
