@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -22,8 +22,8 @@ use tokio::sync::watch;
 
 use crate::capabilities::Live;
 use crate::cli::{Cli, Command, Serve};
-use crate::digest::Digest;
-use crate::engine::{Limits, Runtime, ahead};
+use crate::engine::ahead::{self, KeepError};
+use crate::engine::{Limits, Runtime};
 use crate::health::Health;
 use crate::logs;
 use crate::metrics::Metrics;
@@ -51,12 +51,8 @@ enum RunError {
         #[source]
         source: std::io::Error,
     },
-    #[error("cannot write {}", path.display())]
-    Write {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Compile(#[from] KeepError),
     #[error("cannot start")]
     Start(#[source] std::io::Error),
 }
@@ -64,7 +60,7 @@ enum RunError {
 impl RunError {
     fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Load(ReloadError::Load(_)) => {
+            Self::Load(ReloadError::Load(_)) | Self::Compile(KeepError::Compile(_)) => {
                 Some("--policy takes the module of a release; docs/reference/rules.md has the settings")
             }
             Self::Config(_) => Some("pass --kubeconfig FILE where this is no Pod of the cluster"),
@@ -112,9 +108,7 @@ fn start(cli: &Cli) -> Result<(), RunError> {
 
 fn compile(module: &Path, directory: &Path) -> Result<(), RunError> {
     let wasm = reload::read(module)?;
-    let code = ahead::compile(&wasm).map_err(ReloadError::from)?;
-    let file = ahead::file(directory, Digest::of(&wasm));
-    std::fs::write(&file, code).map_err(|source| RunError::Write { path: file.clone(), source })?;
+    let file = ahead::keep(directory, &wasm)?;
     let _ = writeln!(anstream::stdout(), "{}", file.display());
     Ok(())
 }

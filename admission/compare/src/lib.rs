@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use selfhost_admission::capabilities::{Objects, Recorder, Reply, Source};
-use selfhost_admission::digest::Digest;
 use selfhost_admission::engine::{Engine, Limits, Program, Runtime, Verdict, ahead};
 use selfhost_core::review::{Answer, Lookup, Settings};
 use selfhost_core::rules;
@@ -107,7 +106,7 @@ impl Hosts {
     pub fn new(module: &[u8]) -> Result<Self> {
         let runtime = Arc::new(Runtime::new(Limits { time: PATIENCE, ..Limits::default() }, 2)?);
         let directory = tempfile::tempdir()?;
-        fs::write(ahead::file(directory.path(), Digest::of(module)), ahead::compile(module)?)?;
+        ahead::keep(directory.path(), module)?;
         let program = Program::load(&runtime, module, directory.path())?;
         if let Some(reason) = program.compiled() {
             bail!("it was not loaded as it was compiled: {reason}");

@@ -3,6 +3,8 @@
 //! Invariant: what is compiled depends on the module and on this version of the engine alone, not on the machine.
 
 use std::env::consts::ARCH;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use wasmtime::{Engine, Module};
@@ -19,12 +21,34 @@ const FEATURES: &[&str] = if cfg!(target_arch = "x86_64") {
     &[]
 };
 
-/// Compiles a module for any machine of this architecture; to be kept in the [`file`] of its name.
-///
-/// # Errors
-///
-/// It is no module, or one that takes more than it may.
-pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
+/// Why a compiled module is not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// It is no module, or one that takes more than it may.
+    #[error(transparent)]
+    Compile(#[from] LoadError),
+    /// There is no place for it.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Compiles a module for any machine of this architecture, and keeps the outcome in the directory, where [`load`] looks for it.
+/// Returns the file.
+pub fn keep(directory: &Path, wasm: &[u8]) -> Result<PathBuf, KeepError> {
+    let path = file(directory, Digest::of(wasm));
+    match fs::write(&path, compile(wasm)?) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(KeepError::Write { path, source }),
+    }
+}
+
+pub(super) fn compile(wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
     let setup = |error: wasmtime::Error| LoadError::Setup(error.to_string());
     let mut config = config(&Limits::default(), 1);
     config.target(&format!("{ARCH}-unknown-linux-gnu")).map_err(setup)?;
@@ -40,7 +64,7 @@ pub fn compile(wasm: &[u8]) -> Result<Vec<u8>, LoadError> {
 }
 
 /// Where a module is kept as it was compiled.
-pub fn file(directory: &Path, module: Digest) -> PathBuf {
+pub(super) fn file(directory: &Path, module: Digest) -> PathBuf {
     directory.join(format!("{module}.cwasm"))
 }
 

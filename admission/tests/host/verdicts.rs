@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use selfhost_admission::digest::Digest;
 use selfhost_admission::engine::{Engine, Program, ahead};
 use selfhost_core::review::{Lookup, Settings};
 use selfhost_core::rules;
@@ -29,8 +28,7 @@ const FIXTURES: [&str; 8] = [
 #[test]
 fn the_guest_and_the_rules_agree() {
     let directory = tempfile::tempdir().unwrap();
-    std::fs::write(ahead::file(directory.path(), Digest::of(module())), ahead::compile(module()).unwrap())
-        .unwrap();
+    ahead::keep(directory.path(), module()).unwrap();
     let program = Program::load(runtime(), module(), directory.path()).unwrap();
     assert_eq!(program.compiled(), None);
     let engines = [policy(), Engine::load(program, b"").unwrap()];
