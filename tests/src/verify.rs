@@ -142,32 +142,35 @@ impl Stage {
                 }
                 images::of_etcd_upgrade(progress).map(drop)
             }
-            Self::Api => test("api", &[]),
+            Self::Api => bed_test("api", &[]),
             Self::Bed => {
                 // The node part in network namespaces of its own, with the kernel's real nftables.
-                let netns =
-                    ["test", "--package", "selfhost-node", "--features", "netns", "--test", "netns", "--"];
-                cargo(&[&netns[..], &["--test-threads=4", "--nocapture"]].concat())?;
+                let netns = ["--package", "selfhost-node", "--features", "netns", "--test", "netns"];
+                test(&netns, &["--test-threads=4", "--nocapture"])?;
                 Cluster::sweep(TEST_CLUSTERS, progress)?;
-                test("bed", &["--test-threads=1", "--nocapture"])
+                bed_test("bed", &["--test-threads=1", "--nocapture"])
             }
             Self::Recovery => {
                 Cluster::sweep(TEST_CLUSTERS, progress)?;
-                test("e2e", &["--test-threads=2", "--nocapture", "recovery::"])
+                bed_test("e2e", &["--test-threads=2", "--nocapture", "recovery::"])
             }
             Self::Load => {
                 Cluster::sweep(TEST_CLUSTERS, progress)?;
-                test("e2e", &["--test-threads=1", "--nocapture", "load::"])
+                bed_test("e2e", &["--test-threads=1", "--nocapture", "load::"])
             }
         }
     }
 }
 
-/// Tests of this package. What the ones that fail return is said once more at the end: others go on beside them, and
-/// what matters would be minutes back.
-fn test(name: &str, arguments: &[&str]) -> Result<()> {
-    let test = ["test", "--package", "selfhost-tests", "--features", "bed", "--test", name, "--"];
-    let arguments = [&test[..], arguments].concat();
+/// Tests of this package.
+fn bed_test(name: &str, arguments: &[&str]) -> Result<()> {
+    test(&["--package", "selfhost-tests", "--features", "bed", "--test", name], arguments)
+}
+
+/// Runs tests. What the ones that fail return is said once more at the end: others go on beside them, and what matters
+/// would be minutes back.
+fn test(which: &[&str], arguments: &[&str]) -> Result<()> {
+    let arguments = [&["test"], which, &["--"], arguments].concat();
     // An error names its object; where in the harness it was made helps nobody, and takes a page.
     let mut child =
         command::cargo().args(&arguments).env("RUST_LIB_BACKTRACE", "0").stderr(Stdio::piped()).spawn()?;

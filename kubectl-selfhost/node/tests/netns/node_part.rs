@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::eventually;
@@ -90,9 +90,21 @@ impl NodePart {
 
     /// Waits until the log has a line with `text`.
     pub(crate) fn logs(&self, text: &str, limit: Duration) -> Result<Duration> {
-        eventually(limit, &format!("a line with {text:?} in {:?}", self.log()), || {
-            Ok(self.log().iter().any(|line| line.contains(text)))
+        eventually(limit, &format!("a line with {text:?} in the log"), || {
+            let log = self.log();
+            ensure!(log.iter().any(|line| line.contains(text)), "{log:#?}");
+            Ok(true)
         })
+    }
+
+    /// Waits until the log is these lines.
+    pub(crate) fn log_becomes(&self, lines: &[&str], limit: Duration) -> Result<()> {
+        eventually(limit, "the lines of the log", || {
+            let log = self.log();
+            ensure!(log == lines, "{log:#?}");
+            Ok(true)
+        })
+        .map(drop)
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
