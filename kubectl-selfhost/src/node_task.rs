@@ -175,7 +175,7 @@ pub async fn all_ended(client: &Client, waiting: impl Fn(&str)) -> Result<(), Ap
 }
 
 /// Whether the Pod's containers have ended.
-fn has_ended(pod: &Pod) -> bool {
+pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
