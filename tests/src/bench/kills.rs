@@ -89,8 +89,8 @@ fn word(value: &impl ValueEnum) -> String {
 /// Which cells of the matrix are tried.
 #[derive(Debug, Args)]
 pub(super) struct Selection {
-    /// Resumed and never aborted, at all steps of an operation in one go.
-    #[arg(long, conflicts_with_all = ["way", "sample", "seed"])]
+    /// At all steps of an operation in one go, resumed each time; or aborted with `--way abort`, and begun anew.
+    #[arg(long, conflicts_with_all = ["sample", "seed"])]
     sweep: bool,
     /// The operations of the guard, instead of the control plane's own.
     #[arg(long, requires = "sweep")]
@@ -214,12 +214,13 @@ pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
     say(&format!("{} cells: each ended clean", cells.len()))
 }
 
-/// Each operation once for each victim, killed at each of its steps in turn and resumed.
+/// Each operation for each victim, killed at each of its steps in turn, and resumed or aborted.
 fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
     let mut spec = Spec::new("bench-kills".parse()?);
     spec.more.guard = selection.guard;
     let cluster = fresh_with(&spec, progress)?;
     say(&format!("{}  KILLS", Row::HEADER))?;
+    let way = selection.way.unwrap_or(Way::Resume);
     let mut lost = 0;
     for victim in selection.victims() {
         for operation in selection.operations() {
@@ -227,7 +228,7 @@ fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
             let steps = planned_steps(&cluster, operation.command)?;
             let mut kills = 0;
             let row = Row::measure(&operation.name(victim), &cluster, || {
-                kills = sweep_one(&cluster, operation, victim, &steps, progress)?;
+                kills = sweep_one(&cluster, operation, victim, way, &steps, progress)?;
                 // Those of the guard are more than the steps of their plans.
                 if selection.guard { selfhost(&cluster, operation.command) } else { Ok(()) }
             })?;
@@ -240,8 +241,7 @@ fn sweep(selection: &Selection, progress: &Progress) -> Result<()> {
             if !victim.serves() {
                 lost += row.availability.totals().1;
             }
-            ensure!(shape(&cluster)? == Some(operation.to), "{:?}", shape(&cluster)?);
-            left::nothing_of_an_operation(&cluster)?;
+            ended_as(&cluster, operation.to)?;
             match operation.command {
                 ["guard", "install", ..] => selfhost(&cluster, &["guard", "status"])?,
                 ["guard", ..] => left::nothing_of_the_guard(&cluster)?,
@@ -259,11 +259,16 @@ fn sweep_one(
     cluster: &Cluster,
     operation: Operation,
     victim: Victim,
+    way: Way,
     steps: &BTreeSet<String>,
     progress: &Progress,
 ) -> Result<usize> {
     let mut kills = 0;
     if victim == Victim::Plugin {
+        ensure!(
+            way == Way::Resume,
+            "aborts after a kill of the plugin are had cell by cell: without --sweep"
+        );
         kill_at_each(cluster, operation.command, steps, |kill| {
             kills += 1;
             progress.line(kill);
@@ -278,6 +283,11 @@ fn sweep_one(
         }
         progress.line(format_args!("interrupted: {}", outcome.err.lines().last().unwrap_or_default()));
         at_rest(cluster)?;
+        if way == Way::Abort {
+            run_plugin(cluster, &["abort", "--yes"])?.success()?;
+            ended_as(cluster, operation.from)?;
+            continue;
+        }
         let resumed = hunt(cluster, victim, &["resume", "--yes"], &mut pending, progress)?;
         // An upgrade that was taken back is begun anew.
         if resumed.code == Some(0) && shape(cluster)? == Some(operation.to) {
@@ -302,11 +312,7 @@ fn try_cell(cluster: &Cluster, cell: &Cell, progress: &Progress) -> Result<Strin
     let begun = !outcome.out.contains("nothing to do");
     // A plugin that was killed before it had the lock has begun nothing.
     let end = if begun || done { began_or_done } else { cell.operation.from };
-    ensure!(shape(cluster)? == Some(end), "{:?} instead of {end:?}", shape(cluster)?);
-    left::nothing_of_an_operation(cluster)?;
-    if end == STATIC {
-        left::nothing(cluster)?;
-    }
+    ended_as(cluster, end)?;
     let (_, failed, _) = availability.totals();
     let gap = availability.longest_gap();
     ensure!(failed == 0 || cell.victim.serves(), "{failed} requests failed: {:#?}", availability.series());
@@ -384,6 +390,14 @@ fn kill_on_node(cluster: &Cluster, victim: Victim, step: &str) -> Result<bool> {
         cluster.exec("cp1", &["systemctl", "start", "kubelet"])?;
     }
     Ok(killed)
+}
+
+/// Demands that the control plane is this, and that nothing is left of what led to it.
+fn ended_as(cluster: &Cluster, end: Shape) -> Result<()> {
+    let now = shape(cluster)?;
+    ensure!(now == Some(end), "{now:?} instead of {end:?}");
+    left::nothing_of_an_operation(cluster)?;
+    if end == STATIC { left::nothing(cluster) } else { Ok(()) }
 }
 
 /// What the control plane is; `None` where its parts differ.
