@@ -141,9 +141,9 @@ async fn is_gone(
 }
 
 /// Since when the Pod's process of `component` can have been there, at the earliest; `None` for a Pod that no kubelet
-/// has seen yet.
+/// has seen yet, and for one whose process has ended for good: the Pod that is being replaced is shown a moment longer.
 fn runs_since(pod: &Pod, component: Component) -> Option<Timestamp> {
-    let status = pod.status.as_ref()?;
+    let status = pod.status.as_ref().filter(|_| !is_over(pod, component))?;
     let of_component = status.container_statuses.iter().flatten().find(|c| c.name == component.name());
     let running =
         of_component.and_then(|container| container.state.as_ref()?.running.as_ref()?.started_at.as_ref());
@@ -223,25 +223,30 @@ mod tests {
 
     #[test]
     fn a_process_is_there_since_its_container_started_or_else_its_pod() {
-        let pod = |status: serde_json::Value| -> Pod {
-            serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "status": status})).unwrap()
+        let pod = |metadata: &serde_json::Value, status: &serde_json::Value| -> Pod {
+            serde_json::from_value(serde_json::json!({"metadata": metadata, "status": status})).unwrap()
         };
+        let lives = serde_json::json!({"name": "p"});
+        let deleted = serde_json::json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:09Z"});
         let container = |state: serde_json::Value| {
             serde_json::json!({"startTime": "2026-01-01T00:00:01Z", "containerStatuses": [{
                 "name": "kube-scheduler", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
                 "state": state}]})
         };
-        for (status, expected) in [
-            (serde_json::json!({"phase": "Pending"}), None),
-            (serde_json::json!({"startTime": "2026-01-01T00:00:01Z"}), Some("2026-01-01T00:00:01Z")),
-            (container(serde_json::json!({"waiting": {}})), Some("2026-01-01T00:00:01Z")),
-            (
-                container(serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}})),
-                Some("2026-01-01T00:00:05Z"),
-            ),
+        let (first, later) = (Some("2026-01-01T00:00:01Z"), Some("2026-01-01T00:00:05Z"));
+        let running = container(serde_json::json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}}));
+        let ended = container(serde_json::json!({"terminated": {"exitCode": 0}}));
+        for (metadata, status, expected) in [
+            (&lives, serde_json::json!({"phase": "Pending"}), None),
+            (&lives, serde_json::json!({"startTime": "2026-01-01T00:00:01Z"}), first),
+            (&lives, container(serde_json::json!({"waiting": {}})), first),
+            (&lives, running.clone(), later),
+            (&deleted, running, later),
+            (&lives, ended.clone(), first),
+            (&deleted, ended, None),
         ] {
-            let since = runs_since(&pod(status.clone()), Component::Scheduler).map(|since| since.to_string());
-            assert_eq!(since.as_deref(), expected, "{status}");
+            let since = runs_since(&pod(metadata, &status), Component::Scheduler);
+            assert_eq!(since.map(|since| since.to_string()).as_deref(), expected, "{metadata} {status}");
         }
     }
 }
