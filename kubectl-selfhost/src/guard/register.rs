@@ -77,10 +77,17 @@ pub async fn unregister(client: &Client, guard: &Guard) -> Result<bool, ApiError
 /// Whether it is a static manifest that keeps the registration: for good, where the settings want more than that
 /// somebody approves it.
 pub fn is_kept(error: &ApiError) -> bool {
-    let ApiError::Call { source, .. } = error else { return false };
-    let kube::Error::Api(status) = source.as_ref() else { return false };
-    let answer = canary::read(Some(status.code), &status.message);
-    matches!(answer, Answer::Enforces(rules) if rules.split(", ").any(|rule| rule == RULE))
+    denying(error).is_some_and(|rules| rules.split(", ").any(|rule| rule == RULE))
+}
+
+/// The rules by which the guard denied the call, if it did.
+pub fn denying(error: &ApiError) -> Option<String> {
+    let ApiError::Call { source, .. } = error else { return None };
+    let kube::Error::Api(status) = source.as_ref() else { return None };
+    match canary::read(Some(status.code), &status.message) {
+        Answer::Enforces(rules) => Some(rules),
+        _ => None,
+    }
 }
 
 async fn put(client: &Client, object: &Value) -> Result<(), ApiError> {

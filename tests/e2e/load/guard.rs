@@ -70,7 +70,8 @@ fn approves(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// The guard, which keeps its own DaemonSet, lets another version of its image come, and nothing else.
+/// The guard, which keeps its own DaemonSet, lets another version of its image come, and nothing else. Another image is for
+/// whoever may take its registration away.
 fn is_renewed(cluster: &Cluster) -> Result<()> {
     let other =
         ["-n", "selfhost-guard", "set", "image", "ds/selfhost-guard", "guard=evil.invalid/guard:v0.1.0"];
@@ -84,5 +85,12 @@ fn is_renewed(cluster: &Cluster) -> Result<()> {
     let of = "jsonpath={.spec.template.spec.containers[0].image}";
     let runs = cluster.kubectl(&["-n", "selfhost-guard", "get", "ds", "selfhost-guard", "-o", of])?;
     ensure!(runs == tag, "{runs}");
+    run(cluster, &["guard", "status"])?.success()?;
+
+    let elsewhere = "elsewhere.invalid/guard:v0.1.0";
+    cluster.exec("cp1", &["ctr", "--namespace=k8s.io", "images", "tag", tag, elsewhere])?;
+    let install = ["guard", "install", "--wide", "--static", "--yes", "--guard-image", elsewhere];
+    let installed = run(cluster, &install)?.success()?;
+    ensure!(installed.err.contains("is not registered until it is made"), "{}", installed.err);
     run(cluster, &["guard", "status"])?.success().map(drop)
 }

@@ -291,11 +291,11 @@ async fn put_up(
     for (index, object) in objects.iter().enumerate() {
         // What runs is as it is here and in no other way; the rest is added to by others, and that is theirs.
         let written = if object["kind"] == "DaemonSet" {
-            write::put(client, object, |_, _| ()).await
+            put_daemonset(client, object, &target.guard, progress).await
         } else {
-            write::ensure(client, object).await
+            write::ensure(client, object).await.map_err(Failure::from)
         };
-        written.map_err(|error| Failure::from(error).or_hint(UNANSWERED))?;
+        written.map_err(|failure| failure.or_hint(UNANSWERED))?;
         if index == 0 {
             // In the namespace, before the Pods that mount it.
             api::apply(&secrets, &target.credentials.secret(&target.guard)).await?;
@@ -328,6 +328,30 @@ async fn put_up(
             guard.namespace, guard.name
         ))
     })
+}
+
+/// Writes the guard's DaemonSet. The guard itself denies what is more than another version of its images; and whoever may
+/// install it may also take its registration away.
+async fn put_daemonset(
+    client: &Client,
+    daemonset: &Value,
+    guard: &Guard,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let put = || write::put(client, daemonset, |_, _| ());
+    match put().await {
+        Err(error) if register::denying(&error).is_some() => {}
+        other => return Ok(other?),
+    }
+    progress.note("the guard keeps its DaemonSet from this change, and is not registered until it is made");
+    register::unregister(client, guard).await.map_err(or_forced)?;
+    api::until("the API servers to ask the guard no more", HEARD, || async {
+        match put().await {
+            Err(error) if register::denying(&error).is_some() => Ok(None),
+            other => Ok(Some(other?)),
+        }
+    })
+    .await
 }
 
 /// Whether what the DaemonSet says now runs on as many nodes.
