@@ -133,14 +133,23 @@ pub fn run_seeing(cluster: &Cluster, arguments: &[&str], mut see: impl FnMut(&st
     Ok(Outcome { code: status.code(), out, err })
 }
 
+/// What a plugin came to that was to be killed.
+#[derive(Debug)]
+pub struct Killed {
+    /// The lines at which it was to be; none where none came before its end, which was a success.
+    pub met: Vec<String>,
+    /// Whether it came to its end all the same, within the delay.
+    pub finished: bool,
+}
+
 /// Runs the plugin until a line of its standard error satisfies `when`, and kills it with SIGKILL after `delay`, or as
-/// soon as another such line comes. Returns those lines; none where it ended by itself, which must be with success.
+/// soon as another such line comes.
 pub fn run_and_kill(
     cluster: &Cluster,
     arguments: &[&str],
     delay: Duration,
     when: impl Fn(&str) -> bool,
-) -> Result<Vec<String>> {
+) -> Result<Killed> {
     let mut child = selfhost(cluster, arguments)?
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -172,7 +181,7 @@ pub fn run_and_kill(
     drop(lines);
     let _ = reader.join();
     ensure!(!met.is_empty() || status.success(), "{status}:\n{}", seen.join("\n"));
-    Ok(met)
+    Ok(Killed { met, finished: status.success() })
 }
 
 /// Runs the plugin while the API server's DaemonSet has a further flag, which it would roll with.

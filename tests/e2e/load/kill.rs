@@ -46,9 +46,9 @@ fn killed_at_every_other_step() -> Result<()> {
 fn abort(cluster: &Cluster, arguments: &[&str], step: &str) -> Result<()> {
     let status = || run(cluster, &["status", "-o", "json", "--fail-on", "never"])?.json();
     let before = status()?;
-    let met =
-        run_and_kill(cluster, arguments, Duration::from_millis(300), |line| step_of(line) == Some(step))?;
-    ensure!(!met.is_empty(), "{arguments:?} did not come to {step}");
+    let at_step = |line: &str| step_of(line) == Some(step);
+    let killed = run_and_kill(cluster, arguments, Duration::from_millis(300), at_step)?;
+    ensure!(!killed.met.is_empty(), "{arguments:?} did not come to {step}");
     let report = run(cluster, &["abort", "--yes", "-o", "json"])?.success()?.json()?;
     ensure!(report["changed"] == true, "{report:#}");
     let after = status()?;

@@ -24,10 +24,10 @@ fn what_nobody_is_left_to_start_comes_back() -> Result<()> {
     cluster.kubectl(&["create", "namespace", "before-the-cut"])?;
 
     // Neither the static manifest nor a DaemonSet's Pod is there at that moment.
-    let met = run_and_kill(&cluster, &["pivot", "--yes"], Duration::ZERO, |line| {
+    let killed = run_and_kill(&cluster, &["pivot", "--yes"], Duration::ZERO, |line| {
         line.contains("kube-apiserver: wait until ready")
     })?;
-    ensure!(!met.is_empty(), "a pivot waits for its API server");
+    ensure!(!killed.met.is_empty(), "a pivot waits for its API server");
     power_cut(&cluster)?;
     settled(&cluster)?;
     let other = run(&cluster, &["unpivot", "--yes"])?;

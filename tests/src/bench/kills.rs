@@ -98,6 +98,9 @@ pub(super) struct Selection {
     /// Only this operation, by the first word of its command.
     #[arg(long, value_name = "WORD", conflicts_with = "guard")]
     operation: Option<String>,
+    /// Only at steps whose names contain this.
+    #[arg(long, value_name = "TEXT", conflicts_with = "sweep")]
+    step: Option<String>,
     /// Only those of this victim.
     #[arg(long, value_enum)]
     victim: Option<Victim>,
@@ -189,7 +192,9 @@ pub(super) fn run(selection: &Selection, progress: &Progress) -> Result<()> {
     let mut cells = Vec::new();
     for operation in selection.operations() {
         bring_to(&cluster, operation.from)?;
-        for step in planned_steps(&cluster, operation.command)? {
+        let steps = planned_steps(&cluster, operation.command)?;
+        let wanted = selection.step.as_deref().unwrap_or_default();
+        for step in steps.into_iter().filter(|step| step.contains(wanted)) {
             for victim in selection.victims() {
                 for way in Way::value_variants().iter().copied() {
                     cells.push(Cell { operation, step: step.clone(), victim, way });
@@ -332,9 +337,11 @@ fn try_cell(cluster: &Cluster, cell: &Cell, progress: &Progress) -> Result<Strin
 fn strike(cluster: &Cluster, cell: &Cell, progress: &Progress) -> Result<(bool, bool)> {
     let at_step = |line: &str| step_of(line) == Some(cell.step.as_str());
     if cell.victim == Victim::Plugin {
-        let met = run_and_kill(cluster, cell.operation.command, Duration::from_millis(300), at_step)?;
-        ensure!(!met.is_empty(), "it did not come to {}", cell.step);
-        return Ok((true, false));
+        let delay = Duration::from_millis(300);
+        let killed = run_and_kill(cluster, cell.operation.command, delay, at_step)?;
+        ensure!(!killed.met.is_empty(), "it did not come to {}", cell.step);
+        // The last step of an upgrade is a write, and no more.
+        return Ok((true, killed.finished));
     }
     let mut pending = BTreeSet::from([cell.step.clone()]);
     let outcome = hunt(cluster, cell.victim, cell.operation.command, &mut pending, progress)?;

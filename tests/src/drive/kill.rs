@@ -22,7 +22,7 @@ pub fn kill_at_each(
         let new =
             |line: &str| step_of(line).is_some_and(|step| steps.contains(step) && !killed.contains(step));
         let arguments = if round % 2 == 0 { arguments } else { &["resume", "--yes"] };
-        let met = run_and_kill(cluster, arguments, delay, new)?;
+        let met = run_and_kill(cluster, arguments, delay, new)?.met;
         if met.is_empty() {
             ensure!(killed == *steps, "not killed at: {:?}", steps.difference(&killed).collect::<Vec<_>>());
             return Ok(());
