@@ -141,9 +141,13 @@ async fn is_gone(
 }
 
 /// Since when the Pod's process of `component` can have been there, at the earliest; `None` for a Pod that no kubelet
-/// has seen yet, and for one whose process has ended for good: the Pod that is being replaced is shown a moment longer.
+/// has seen yet, and for one that was deleted and whose process has ended: it is shown a moment longer. A static Pod that was
+/// put back may be shown by how its earlier life ended.
 fn runs_since(pod: &Pod, component: Component) -> Option<Timestamp> {
-    let status = pod.status.as_ref().filter(|_| !is_over(pod, component))?;
+    if pod.metadata.deletion_timestamp.is_some() && is_over(pod, component) {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
     let of_component = status.container_statuses.iter().flatten().find(|c| c.name == component.name());
     let running =
         of_component.and_then(|container| container.state.as_ref()?.running.as_ref()?.started_at.as_ref());
@@ -228,6 +232,7 @@ mod tests {
         };
         let lives = serde_json::json!({"name": "p"});
         let deleted = serde_json::json!({"name": "p", "deletionTimestamp": "2026-01-01T00:00:09Z"});
+        let is_static = serde_json::json!({"name": "p", "annotations": {labels::MIRROR: "hash"}});
         let container = |state: serde_json::Value| {
             serde_json::json!({"startTime": "2026-01-01T00:00:01Z", "containerStatuses": [{
                 "name": "kube-scheduler", "image": "i", "imageID": "", "ready": true, "restartCount": 0,
@@ -243,6 +248,7 @@ mod tests {
             (&lives, running.clone(), later),
             (&deleted, running, later),
             (&lives, ended.clone(), first),
+            (&is_static, ended.clone(), first),
             (&deleted, ended, None),
         ] {
             let since = runs_since(&pod(metadata, &status), Component::Scheduler);
