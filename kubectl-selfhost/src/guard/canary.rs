@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::change::Identity;
 use super::write;
-use crate::api::code;
+use crate::api::{ApiError, code};
 
 /// The end of the names of the guard's webhooks and policies.
 pub const SUFFIX: &str = "guard.kubectl-selfhost.dev";
@@ -93,6 +93,16 @@ pub fn read(code: Option<u16>, message: &str) -> Answer {
     match code {
         Some(403 | 400 | 422 | 500) => Answer::DeniedByOther(message.to_owned()),
         _ => Answer::Unknown(message.to_owned()),
+    }
+}
+
+/// The rules by which the guard denied the call, if it did.
+pub fn denying(error: &ApiError) -> Option<String> {
+    let ApiError::Call { source, .. } = error else { return None };
+    let kube::Error::Api(status) = source.as_ref() else { return None };
+    match read(Some(status.code), &status.message) {
+        Answer::Enforces(rules) => Some(rules),
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use selfhost_core::review::settings::Guard;
 use serde_json::{Value, json};
 
 use super::approval;
-use super::canary::{self, Answer};
+use super::canary;
 use super::scope::{self, Webhook};
 use super::{address, write};
 use crate::api::ApiError;
@@ -77,17 +77,7 @@ pub async fn unregister(client: &Client, guard: &Guard) -> Result<bool, ApiError
 /// Whether it is a static manifest that keeps the registration: for good, where the settings want more than that
 /// somebody approves it.
 pub fn is_kept(error: &ApiError) -> bool {
-    denying(error).is_some_and(|rules| rules.split(", ").any(|rule| rule == RULE))
-}
-
-/// The rules by which the guard denied the call, if it did.
-pub fn denying(error: &ApiError) -> Option<String> {
-    let ApiError::Call { source, .. } = error else { return None };
-    let kube::Error::Api(status) = source.as_ref() else { return None };
-    match canary::read(Some(status.code), &status.message) {
-        Answer::Enforces(rules) => Some(rules),
-        _ => None,
-    }
+    canary::denying(error).is_some_and(|rules| rules.split(", ").any(|rule| rule == RULE))
 }
 
 async fn put(client: &Client, object: &Value) -> Result<(), ApiError> {

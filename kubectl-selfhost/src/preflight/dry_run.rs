@@ -119,9 +119,7 @@ const SKEW: &str = "DS-6";
 /// Whether the guard objects to the order alone in which dry runs come: all of them before the first change. In the plan,
 /// what a controller manager or scheduler must not be newer than comes before it, and the verifier has seen to that.
 fn is_too_early(error: &ApiError) -> bool {
-    let ApiError::Call { source, .. } = error else { return false };
-    let kube::Error::Api(status) = source.as_ref() else { return false };
-    matches!(canary::read(Some(status.code), &status.message), Answer::Enforces(rules) if rules == SKEW)
+    canary::denying(error).is_some_and(|rules| rules == SKEW)
 }
 
 fn kind_of(code: u16, message: &str) -> (Code, &'static str) {

@@ -29,6 +29,7 @@ use crate::cli::operation::{DryRun, Operation};
 use crate::cli::output::Format;
 use crate::error::Failure;
 use crate::exit::Exit;
+use crate::guard::canary;
 use crate::guard::credentials::Credentials;
 use crate::guard::objects::{self, Installation};
 use crate::guard::register;
@@ -340,14 +341,14 @@ async fn put_daemonset(
 ) -> Result<(), Failure> {
     let put = || write::put(client, daemonset, |_, _| ());
     match put().await {
-        Err(error) if register::denying(&error).is_some() => {}
+        Err(error) if canary::denying(&error).is_some() => {}
         other => return Ok(other?),
     }
     progress.note("the guard keeps its DaemonSet from this change, and is not registered until it is made");
     register::unregister(client, guard).await.map_err(or_forced)?;
     api::until("the API servers to ask the guard no more", HEARD, || async {
         match put().await {
-            Err(error) if register::denying(&error).is_some() => Ok(None),
+            Err(error) if canary::denying(&error).is_some() => Ok(None),
             other => Ok(Some(other?)),
         }
     })
